@@ -1,0 +1,324 @@
+"""The seams between the use cases and the world: one Protocol per outside system, and the plain data that crosses it.
+
+Adapters implement these in their own rooms (cluster, images, revisions, evidence, ledger); fakes for tests are in
+tests/fakes.py. Everything is async and raises only the errors of `sluice.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from sluice.release import Record
+
+Role = Literal["stable", "canary"]
+
+
+# --- traffic ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RouteState:
+    """What the VirtualService says: who has how much, and the release's record, read in one piece."""
+
+    weights: Mapping[str, int]
+    """Percent of live requests by version, as written (desired); the version `none` stands for "no version yet"."""
+    record: Record | None
+    """The last release's record; None if the model was never released."""
+    uid: str
+    resource_version: str
+
+
+class Traffic(Protocol):
+    """One model's VirtualService and DestinationRule."""
+
+    async def read(self) -> RouteState:
+        """Raises Ambiguous if the objects do not hold to the rules (named route, v-… subsets, gateway and mesh)."""
+        ...
+
+    async def write(self, seen: RouteState, record: Record) -> RouteState:
+        """Write `record` and exactly the traffic that it means (`release.weights`, probe routes, subsets), in one patch.
+
+        Tests uid, resourceVersion and destinations; raises Conflict if the object is no longer as `seen`. A write that
+        changes nothing is not sent.
+        """
+        ...
+
+    async def restore(self, seen: RouteState, record: Record) -> RouteState:
+        """The write back to last good: like `write`, but tests only uid, release id and destinations."""
+        ...
+
+    async def sweep(self, keep: Sequence[str]) -> None:
+        """Remove subsets `v-…` of versions that are not in `keep`; a subset that a route names is never removed."""
+        ...
+
+
+# --- workloads -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WorkloadSpec:
+    """One version's Deployment: what the pipeline sets in the template."""
+
+    version: str
+    image: str
+    revision: str
+    replicas: int
+    resources: Mapping[str, str]
+    """cpu, memory, nvidia.com/gpu as Kubernetes quantities."""
+    environment: Mapping[str, str]
+    """Serving settings as environment variables of the server."""
+
+
+@dataclass(frozen=True)
+class WorkloadStatus:
+    """How far a version's pods are."""
+
+    desired: int
+    ready: int
+    restarts: int
+    waiting_for: str
+    """One sentence: what is not there yet, with the pods' own words (ImagePullBackOff …, probe …); "" when all is ready."""
+    failed: str = ""
+    """Why waiting is pointless (crash loop, image cannot be pulled); "" otherwise."""
+
+
+class Workloads(Protocol):
+    """The versioned Deployments of one model."""
+
+    async def ensure(self, spec: WorkloadSpec) -> None:
+        """Create the version's Deployment, or make it equal to the spec; nothing happens if it is."""
+        ...
+
+    async def status(self, version: str) -> WorkloadStatus: ...
+
+    async def remove(self, version: str) -> None:
+        """Delete the version's Deployment and wait until its pods are gone; nothing happens if it is not there."""
+        ...
+
+    async def versions(self) -> Sequence[str]:
+        """All versions of the model that have a Deployment."""
+        ...
+
+
+# --- lease -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LeaseState:
+    holder: str
+    """Release id; "" if nobody holds it."""
+    duration: timedelta
+    renewals: str
+    """Changes with every renewal; a watcher times by its own monotonic clock since it last changed."""
+
+
+class Lease(Protocol):
+    """A release's claim on its model."""
+
+    async def acquire(self, holder: str, duration: timedelta) -> None:
+        """Take or re-take the lease. Raises LeaseHeld if another holder's lease has not run out."""
+        ...
+
+    async def renew(self, holder: str) -> None:
+        """Raises Superseded if another release holds it by now."""
+        ...
+
+    async def release(self, holder: str) -> None:
+        """Give it up; nothing happens if `holder` does not hold it."""
+        ...
+
+    async def read(self) -> LeaseState | None: ...
+
+
+# --- revisions and images --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One immutable state of a model's weights and files."""
+
+    name: str
+    """What the person asked for, e.g. `r2`, `main`."""
+    digest: str
+    """`sha256:<hex>` over the files, or the hub's commit."""
+    location: Path
+    """Local directory that holds the files."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Serving settings that come with the revision (its serving.json)."""
+
+
+class Revisions(Protocol):
+    """Where a model's revisions come from."""
+
+    async def names(self) -> Sequence[str]:
+        """The revisions known at the source, oldest first."""
+        ...
+
+    async def resolve(self, name: str) -> Revision:
+        """Raises BadInput for an unknown revision (lists the known ones) or one with missing or truncated files."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """All that goes into one version's image."""
+
+    repository: str
+    version: str
+    context: Path
+    revision: Revision
+
+
+class Images(Protocol):
+    """Serving images, always referred to by digest."""
+
+    async def context_digest(self, context: Path) -> str:
+        """`sha256:<hex>` over what of the build context goes into an image. Raises BadInput if the context is no context."""
+        ...
+
+    async def find(self, repository: str, version: str) -> str | None:
+        """`repository@sha256:<hex>` of the version's image if it exists."""
+        ...
+
+    async def build(self, spec: ImageSpec, progress: Callable[[str], None]) -> str:
+        """Build, push, and return `repository@sha256:<hex>`; a failed build leaves nothing behind."""
+        ...
+
+
+# --- evidence --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One line of a prompt set."""
+
+    id: str
+    category: str
+    prompt: str
+    answer: str
+    scorer: str
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an endpoint answered to one probe. Times in seconds, definitions in sluice.evidence.endpoint."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    ttft_seconds: float
+    tpot_seconds: float | None
+    e2e_seconds: float
+    error: str = ""
+    """"" for a complete answer, else one sentence: status, code, or how the stream broke."""
+
+
+class Endpoint(Protocol):
+    """The model's API as its users reach it: through the gateway."""
+
+    async def ask(self, prompt: Prompt, role: Role, token: str) -> Answer:
+        """Probe one version by header; a failed request is an Answer with `error`. Raises Unreachable if no gateway answers."""
+        ...
+
+    async def model_info(self, role: Role, token: str) -> Mapping[str, Any]:
+        """`/model_info` of the version behind the header. Raises Unreachable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Requests of one stratum with a measured time, and how many of them were over the policy's limit."""
+
+    requests: int
+    slow: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counters of one version since its pods (or the gateway) started; users' requests only, synthetic ones apart."""
+
+    started: int = 0
+    """Requests that started at the version."""
+    answered: int = 0
+    """Requests that users got an answer to, good or bad."""
+    failed: int = 0
+    """Of those, what users got as failures (5xx, broken streams, no answer)."""
+    attempts: int = 0
+    """Attempts at the destination that ended, retries included."""
+    attempts_failed: int = 0
+    timings: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
+    """metric (ttft, tpot, e2e) → stratum (prompt or prompt/output length class) → counts."""
+
+
+class Telemetry(Protocol):
+    """What users' requests say about versions."""
+
+    async def totals(self, versions: Sequence[str], limits_seconds: Mapping[str, float]) -> Mapping[str, Totals]:
+        """Counters by version; a version that no series mentions is absent. Raises Unreachable if a source does not answer."""
+        ...
+
+
+# --- ledger and clock ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record of the ledger."""
+
+    number: int
+    kind: str
+    at: datetime
+    data: Mapping[str, Any]
+    previous_hash: str
+    hash: str
+
+
+class Ledger(Protocol):
+    """The append-only record of releases and their evidence."""
+
+    async def append(self, model: str, release: str, kind: str, data: Mapping[str, Any], at: datetime) -> Entry: ...
+
+    async def entries(self, model: str, release: str) -> Sequence[Entry]:
+        """All entries of a release in order; empty if there are none. Raises Refused if the chain of hashes is broken."""
+        ...
+
+    async def releases(self, model: str) -> Sequence[str]:
+        """Release ids of a model, oldest first."""
+        ...
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Wall clock, UTC: for records."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds; for durations inside one process."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything a use case may talk to, for one model."""
+
+    traffic: Traffic
+    workloads: Workloads
+    lease: Lease
+    revisions: Revisions
+    images: Images
+    endpoint: Endpoint
+    telemetry: Telemetry
+    ledger: Ledger
+    clock: Clock
+    prompts: Callable[[Path], Awaitable[Sequence[Prompt]]]
+    """Reads a prompt set. Raises BadInput naming file and line."""
+    score: Callable[[Prompt, str], float]
+    """Score of an answer's text, 0 … 1."""
