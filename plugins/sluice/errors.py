@@ -12,7 +12,8 @@
     ├── Superseded        another writer has taken over (rolled back, guard, other release): stop, write nothing
     └── RolledBack        the release went back to last good, because of evidence; the verdict, not a fault
 
-Every message names the thing, what is wrong with it, and the remedy. Adapters translate foreign errors with `from error`.
+Every message names the thing, what is wrong with it, and the remedy. Adapters translate foreign errors with
+`from error`.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Traffic(Protocol):
         ...
 
     async def write(self, seen: RouteState, record: Record) -> RouteState:
-        """Write `record` and exactly the traffic that it means (`release.weights`, probe routes, subsets), in one patch.
+        """Write `record` and exactly the traffic that it means (weights, probe routes, subsets), in one patch.
 
         Tests uid, resourceVersion and destinations; raises Conflict if the object is no longer as `seen`. A write that
         changes nothing is not sent.
@@ -81,7 +81,7 @@ class WorkloadStatus:
     ready: int
     restarts: int
     waiting_for: str
-    """One sentence: what is not there yet, with the pods' own words (ImagePullBackOff …, probe …); "" when all is ready."""
+    """One sentence: what is not there yet, in the pods' own words (ImagePullBackOff …); "" when all is ready."""
     failed: str = ""
     """Why waiting is pointless (crash loop, image cannot be pulled); "" otherwise."""
 
@@ -177,7 +177,7 @@ class Images(Protocol):
     """Serving images, always referred to by digest."""
 
     async def context_digest(self, context: Path) -> str:
-        """`sha256:<hex>` over what of the build context goes into an image. Raises BadInput if the context is no context."""
+        """`sha256:<hex>` over what of the build context goes into an image. Raises BadInput if it is no context."""
         ...
 
     async def find(self, repository: str, version: str) -> str | None:
@@ -223,7 +223,10 @@ class Endpoint(Protocol):
     """The model's API as its users reach it: through the gateway."""
 
     async def ask(self, prompt: Prompt, role: Role, token: str) -> Answer:
-        """Probe one version by header; a failed request is an Answer with `error`. Raises Unreachable if no gateway answers."""
+        """Probe one version by header; a failed request is an Answer with `error`.
+
+        Raises Unreachable if no gateway answers.
+        """
         ...
 
     async def model_info(self, role: Role, token: str) -> Mapping[str, Any]:
@@ -260,7 +263,10 @@ class Telemetry(Protocol):
     """What users' requests say about versions."""
 
     async def totals(self, versions: Sequence[str], limits_seconds: Mapping[str, float]) -> Mapping[str, Totals]:
-        """Counters by version; a version that no series mentions is absent. Raises Unreachable if a source does not answer."""
+        """Counters by version; a version that no series mentions is absent.
+
+        Raises Unreachable if a source does not answer.
+        """
         ...
 
 
@@ -285,7 +291,7 @@ class Ledger(Protocol):
     async def append(self, model: str, release: str, kind: str, data: Mapping[str, Any], at: datetime) -> Entry: ...
 
     async def entries(self, model: str, release: str) -> Sequence[Entry]:
-        """All entries of a release in order; empty if there are none. Raises Refused if the chain of hashes is broken."""
+        """All entries of a release in order, none if it is unknown. Raises Refused if the chain of hashes is broken."""
         ...
 
     async def releases(self, model: str) -> Sequence[str]:

@@ -1,9 +1,9 @@
 """The state machine of a release: phases, transitions, epochs, and what traffic each state means.
 
-Pure: records in, records out. The record lives in annotations of the VirtualService, so that state and traffic change in
-the same write, and the traffic is a function of the record (`weights`): nothing else decides who gets what. Writes that
-raise the canary's share are fenced by (release id, epoch); going back to last good needs the release id only, raises the
-epoch, and is possible from every open state.
+Pure: records in, records out. The record lives in annotations of the VirtualService, so that state and traffic change
+in the same write, and the traffic is a function of the record (`weights`): nothing else decides who gets what. Writes
+that raise the canary's share are fenced by (release id, epoch); going back to last good needs the release id only,
+raises the epoch, and is possible from every open state.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def begin(
         return Record(release, 1, Phase.BEGUN, canary, last_good, ladder, token)
     if current.release != release:
         raise Refused(
-            f"release {current.release} is still open ({current.phase}); wait until it is settled, or mark its run failed"
+            f"release {current.release} is open ({describe(current)}); wait until it is settled, or mark its run failed"
         )
     if current.closed or current.phase is Phase.ROLLED_BACK:
         raise Refused(over(current))
