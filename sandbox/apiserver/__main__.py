@@ -1,0 +1,102 @@
+"""`python -m sandbox.apiserver`: serve the API on the loopback interface until SIGTERM or SIGINT."""
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+
+import httpx
+import uvicorn
+import yaml
+
+from sandbox.apiserver import collector, http, schema
+from sandbox.apiserver.registry import Registry
+from sandbox.apiserver.storage import StorageError, Store
+
+_HOST = "127.0.0.1"
+
+
+def main() -> None:
+    """Parse the command line, open the database, take the port, write the kubeconfig, serve."""
+    arguments = _arguments()
+    try:
+        listener = _listener(arguments.port)
+        store = Store(arguments.database)
+    except (OSError, StorageError) as error:
+        sys.exit(f"sandbox API server: {error}")
+    port = listener.getsockname()[1]
+    write_kubeconfig(arguments.kubeconfig, port)
+    print(f"sandbox API server: http://{_HOST}:{port}, kubeconfig {arguments.kubeconfig}", flush=True)
+    asyncio.run(_serve(store, listener))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sandbox.apiserver", description=__doc__)
+    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--database", type=Path, required=True, help="SQLite file with the state of the cluster")
+    parser.add_argument("--kubeconfig", type=Path, required=True, help="file to write for kubectl and other clients")
+    return parser.parse_args()
+
+
+def _listener(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((_HOST, port))
+    except OSError as error:
+        listener.close()
+        remedy = "stop the program that has it, or choose another --port (0 takes a free one)"
+        raise OSError(f"port {port} on {_HOST}: {error.strerror}; {remedy}") from error
+    return listener
+
+
+def write_kubeconfig(path: Path, port: int) -> None:
+    """Write the kubeconfig in one step, so that nobody reads half of it."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "sandbox",
+        "clusters": [{"name": "sandbox", "cluster": {"server": f"http://{_HOST}:{port}"}}],
+        "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": "sandbox", "namespace": "default"}}],
+        "users": [{"name": "sandbox", "user": {}}],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.write_text(yaml.safe_dump(config, sort_keys=False))
+    unfinished.replace(path)
+
+
+class _Server(uvicorn.Server):
+    """Ends the watches when it is told to stop, so that stopping does not wait for their clients."""
+
+    def __init__(self, config: uvicorn.Config, store: Store) -> None:
+        super().__init__(config)
+        self._store = store
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._store.stop_waiting()
+        super().handle_exit(sig, frame)
+
+
+async def _serve(store: Store, listener: socket.socket) -> None:
+    registry = Registry(store, schema.load())
+    collector.ensure_default_namespace(registry)
+    async with httpx.AsyncClient(timeout=httpx.Timeout(5.0, read=None)) as client:
+        config = uvicorn.Config(
+            http.application(registry, client),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+        )
+        collecting = asyncio.create_task(collector.run(registry))
+        await _Server(config, store).serve(sockets=[listener])
+        await collecting
+    store.close()
+
+
+if __name__ == "__main__":
+    main()
