@@ -1,0 +1,7 @@
+"""`python -m serving`."""
+
+import sys
+
+from serving.lifecycle import main
+
+sys.exit(main())

@@ -1,0 +1,61 @@
+"""What the service needs of an engine. Free of torch, so that the server listens before the seconds that its import
+takes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tokenizers import Tokenizer
+
+
+class EngineDead(Exception):
+    """The engine cannot generate any more; only a new process helps."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose tokens; a temperature below `protocol.GREEDY_BELOW_TEMPERATURE` means the most likely one."""
+
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All tokens of a request so far, newest last; `eos` says whether the last one ends it, `error` why it failed."""
+
+    tokens: list[int]
+    finished: bool
+    eos: bool
+    error: str | None
+
+
+class Engine(Protocol):
+    """A warm model that generates for many requests at once."""
+
+    tokenizer: Tokenizer
+    context_tokens: int
+    page_tokens: int
+    dtype: str
+    default_sampling: Sampling
+
+    def submit(
+        self,
+        request_id: str,
+        prompt: list[int],
+        max_tokens: int,
+        sampling: Sampling,
+        deliver: Callable[[Progress], None],
+    ) -> None:
+        """Start a request; `deliver` is called on the running event loop for every token. Raises EngineDead."""
+
+    def cancel(self, request_id: str) -> None:
+        """Stop working on a request; nothing more is delivered for it."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why the engine cannot generate any more; None while it can."""
+
+    def stop(self) -> None:
+        """End; requests that still run are lost."""

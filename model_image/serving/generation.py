@@ -1,0 +1,81 @@
+"""One request from admission to its end, as the event loop sees it: tokens in, text out, exactly one ending."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from enum import StrEnum
+
+from serving.engine import Progress
+from serving.text import TextAssembler
+
+
+class Ending(StrEnum):
+    """Why a request ended; the label `reason` of serving_requests_finished_total."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline"
+    FAILED = "failed"
+
+
+COMPLETE = frozenset({Ending.STOP, Ending.LENGTH})
+
+
+class Generation:
+    """`deliver` and `end` are called by the engine's side, the rest by the one coroutine that answers the client."""
+
+    def __init__(
+        self, assembler: TextAssembler, on_first_token: Callable[[], None], on_end: Callable[[Ending], None]
+    ) -> None:
+        self._assembler = assembler
+        self._on_first_token = on_first_token
+        self._on_end = on_end
+        self._text = ""
+        self._news = asyncio.Event()
+        self.completion_tokens = 0
+        self.ending: Ending | None = None
+        self.error: str | None = None
+
+    def deliver(self, progress: Progress) -> None:
+        """Take all tokens so far; ignored once the request has ended."""
+        if self.ending is not None:
+            return
+        if progress.error is not None:
+            self.end(Ending.FAILED, progress.error)
+            return
+        new = progress.tokens[self.completion_tokens :]
+        if not self.completion_tokens and new:
+            self._on_first_token()
+        self.completion_tokens = len(progress.tokens)
+        self._text += self._assembler.push(new)
+        if self._assembler.stopped:
+            self.end(Ending.STOP)
+        elif progress.finished:
+            self._text += self._assembler.flush()
+            self.end(Ending.STOP if progress.eos else Ending.LENGTH)
+        self._news.set()
+
+    def end(self, ending: Ending, error: str | None = None) -> None:
+        """The first ending counts."""
+        if self.ending is None:
+            self.ending, self.error = ending, error
+            self._on_end(ending)
+            self._news.set()
+
+    async def first_token(self) -> None:
+        """Returns once there is a token, or none will come."""
+        await self._news.wait()
+
+    async def texts(self) -> AsyncIterator[str]:
+        """Text as it comes, the first with the first token (it may be empty), until the request has ended."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            text, self._text = self._text, ""
+            yield text
+            if self.ending is not None:
+                return
+
+    async def text(self) -> str:
+        """The whole text, when the request has ended."""
+        return "".join([text async for text in self.texts()])

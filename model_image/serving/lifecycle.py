@@ -1,0 +1,175 @@
+"""The process: check, listen, load, warm up, serve, drain, exit.
+
+Exit codes: 0 after SIGTERM or SIGINT; 2 with one line on stderr if configuration, model directory or port are wrong; 1
+if the engine does not come up.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from serving.api import create_app
+from serving.config import ConfigError, Settings
+from serving.engine import Engine, EngineDead
+from serving.fault import Drill, Fault, FaultError
+from serving.metrics import Metrics
+from serving.model_dir import ModelDirError, check_model_dir, weights_digest
+from serving.service import Phase, Service
+
+Loaded = tuple[Engine, str]
+
+ENGINE_FAILED, WRONG_INPUT = 1, 2
+KEEP_ALIVE_SECONDS = 3900
+"""Longer than a proxy keeps idle connections (Envoy: an hour), so that it never sends on one that is being closed here.
+"""
+_CLOSE_SECONDS = 5
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its own signal handling: that would close the listener at once, before load balancers know."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def main() -> int:
+    """Run the server until it is told to stop; returns the exit code."""
+    started = time.monotonic()
+    try:
+        settings = Settings.from_environment(os.environ)
+        drill = _drill(settings)
+        check_model_dir(settings.model_dir)
+        listener = _listen(settings)
+        # The numerical libraries read it when they are imported, which is later.
+        os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
+        return asyncio.run(_run(settings, drill, listener, started))
+    except (ConfigError, ModelDirError) as error:
+        return _give_up(error, WRONG_INPUT)
+    except EngineDead as error:
+        return _give_up(error, ENGINE_FAILED)
+
+
+def _drill(settings: Settings) -> Drill:
+    try:
+        fault = Fault.parse(settings.fault)
+    except FaultError as error:
+        raise ConfigError(str(error)) from error
+    if settings.fault and not settings.allow_faults:
+        raise ConfigError(f"SERVING_FAULT={settings.fault!r}: a drill needs SERVING_ALLOW_FAULTS=1; unset it to serve")
+    return Drill(fault, random.Random(0))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        # So that a second process on the same port fails now and not after it has loaded its model.
+        listener.listen()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); set HOST or PORT"
+        ) from error
+    return listener
+
+
+def _give_up(error: Exception, exit_code: int) -> int:
+    print(f"serving: {error}", file=sys.stderr, flush=True)
+    return exit_code
+
+
+def _say(line: str) -> None:
+    print(f"serving: {line}", flush=True)
+
+
+async def _run(settings: Settings, drill: Drill, listener: socket.socket, started: float) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    service = Service(settings, Metrics(settings.revision, settings.version), drill)
+    server = Server(
+        uvicorn.Config(
+            create_app(service),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_CLOSE_SECONDS,
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    _say(f"listening on {settings.host}:{listener.getsockname()[1]}")
+    engine, digest = await _loaded(settings, stop)
+    service.open(engine, digest)
+    _say(f"ready after {time.monotonic() - started:.1f} s")
+    await stop.wait()
+    await _drain(service)
+    server.should_exit = True
+    await serving
+    engine.stop()
+    return 0
+
+
+async def _loaded(settings: Settings, stop: asyncio.Event) -> Loaded:
+    loading = _in_thread(lambda: _load(settings))
+    stopping = asyncio.create_task(stop.wait())
+    either: set[asyncio.Future[Any]] = {loading, stopping}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        # Nobody was served yet, and the import of torch cannot be interrupted in an orderly way.
+        os._exit(0)
+    stopping.cancel()
+    return loading.result()
+
+
+def _load(settings: Settings) -> Loaded:
+    from serving.batching import BatchingEngine  # takes seconds, because of torch
+
+    engine = BatchingEngine.load(settings)
+    try:
+        engine.warm_up()
+    except EngineDead:
+        engine.stop()
+        raise
+    return engine, weights_digest(settings.model_dir)
+
+
+def _in_thread(work: Callable[[], Loaded]) -> "asyncio.Future[Loaded]":
+    """Like asyncio.to_thread, but the process may end before the work does."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Loaded] = loop.create_future()
+
+    def run() -> None:
+        try:
+            result = work()
+        except Exception as error:
+            loop.call_soon_threadsafe(future.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(future.set_result, result)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return future
+
+
+async def _drain(service: Service) -> None:
+    """Stop being ready, go on accepting for the delay, then refuse and let running requests finish until the deadline."""
+    settings = service.settings
+    service.phase = Phase.DRAINING
+    _say("draining")
+    await asyncio.sleep(settings.drain_delay_seconds)
+    service.phase = Phase.REFUSING
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(service.idle.wait(), settings.drain_deadline_seconds)
+    service.abandon("the server is shutting down")
+    _say("drained")

@@ -1,0 +1,80 @@
+"""Checks of a model directory that need no model code, so that a broken one is refused before anything heavy is
+imported.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+_HEADER_LENGTH_BYTES = 8
+
+
+class ModelDirError(Exception):
+    """The model directory cannot be served; the message names the file and the remedy."""
+
+
+def check_model_dir(directory: Path) -> None:
+    """Raises ModelDirError if a file is missing, unreadable or truncated."""
+    if not directory.is_dir():
+        raise ModelDirError(f"{directory}: no such directory; set MODEL_DIR to a model's directory")
+    for name in ("config.json", "tokenizer.json"):
+        _read_json(directory / name)
+    index = directory / "model.safetensors.index.json"
+    if index.exists():
+        for shard in sorted(set(_read_json(index).get("weight_map", {}).values())):
+            if not (directory / shard).is_file():
+                raise ModelDirError(
+                    f"{directory / shard}: missing, but {index.name} names it; fetch the revision again"
+                )
+    for file in weight_files(directory):
+        _check_safetensors(file)
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The directory's safetensors in the order of their names; raises ModelDirError if there is none."""
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise ModelDirError(f"{directory}: no *.safetensors file; fetch the revision again or convert its weights")
+    return files
+
+
+def weights_digest(directory: Path) -> str:
+    """`sha256:…` over the bytes of all safetensors, in the order of their names; of a single file it is the file's
+    SHA-256.
+    """
+    digest = hashlib.sha256()
+    for path in weight_files(directory):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ModelDirError(f"{path}: missing; fetch the revision again") from None
+    except (OSError, ValueError) as error:
+        raise ModelDirError(f"{path}: not readable as JSON ({error}); fetch the revision again") from error
+    if not isinstance(content, dict):
+        raise ModelDirError(f"{path}: not a JSON object; fetch the revision again")
+    return content
+
+
+def _check_safetensors(path: Path) -> None:
+    """The format: 8 bytes little-endian length of a JSON header, the header, then tensors at the offsets that it gives."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header_length = int.from_bytes(file.read(_HEADER_LENGTH_BYTES), "little")
+        if _HEADER_LENGTH_BYTES + header_length > size:
+            raise ModelDirError(f"{path}: truncated in its header ({size} bytes); fetch the revision again")
+        try:
+            header = json.loads(file.read(header_length))
+            end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelDirError(f"{path}: not a safetensors file; fetch the revision again") from error
+    expected = _HEADER_LENGTH_BYTES + header_length + end
+    if size != expected:
+        raise ModelDirError(f"{path}: has {size} bytes instead of {expected} (truncated?); fetch the revision again")
