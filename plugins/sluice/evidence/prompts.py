@@ -1,0 +1,100 @@
+"""Prompt sets: JSON lines `{"id", "category", "prompt", "answer", "scorer", "max_tokens"}` → Prompts.
+
+A prompt set decides whether a version is shipped, so everything that could make it score wrongly without a word is
+refused: duplicate ids, unknown scorers, and reference answers that their own scorer cannot use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sluice.errors import BadInput
+from sluice.evidence.scorers import SCORERS, score
+from sluice.ports import Prompt
+
+_TEXTS = ("id", "category", "prompt", "answer", "scorer")
+
+
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
+    """The prompts in the file's order. Raises BadInput naming file, line, field and remedy."""
+    first_seen: dict[str, int] = {}
+    prompts = []
+    for number, line in _lines(path):
+        prompt = _prompt(line, f"{path}:{number}")
+        if prompt.id in first_seen:
+            raise BadInput(
+                f"{path}:{number}: id: {prompt.id!r} is already line {first_seen[prompt.id]}'s; give it another one"
+            )
+        first_seen[prompt.id] = number
+        prompts.append(prompt)
+    if not prompts:
+        raise BadInput(f"{path}: the prompt set is empty; write one JSON object a line with {', '.join(_TEXTS)}")
+    return tuple(prompts)
+
+
+def digest(path: Path) -> str:
+    """`sha256:<hex>` over the file's bytes. Raises BadInput if it cannot be read."""
+    return "sha256:" + hashlib.sha256(_bytes(path)).hexdigest()
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines from 1; blank ones are left out."""
+    for number, line in enumerate(_bytes(path).split(b"\n"), start=1):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}:{number}: the line is not UTF-8 ({error}); save the file as UTF-8") from error
+        if text.strip():
+            yield number, text
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: the prompt set cannot be read ({error.strerror}); correct the path") from error
+
+
+def _prompt(line: str, where: str) -> Prompt:
+    try:
+        fields = json.loads(line)
+    except ValueError as error:
+        raise BadInput(f"{where}: the line is broken JSON ({error}); write one complete JSON object a line") from error
+    if not isinstance(fields, dict):
+        raise BadInput(f"{where}: the line is no JSON object; write {{{', '.join(_TEXTS)}, max_tokens}}")
+    texts = {name: _text(fields, name, where) for name in _TEXTS}
+    prompt = Prompt(**texts, max_tokens=_max_tokens(fields, where))
+    _check_answer(prompt, where)
+    return prompt
+
+
+def _text(fields: dict[str, Any], name: str, where: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not value:
+        found = "is missing" if name not in fields else f"is {value!r}"
+        raise BadInput(f"{where}: {name}: {found}; write a text that is not empty")
+    return value
+
+
+def _max_tokens(fields: dict[str, Any], where: str) -> int:
+    value = fields.get("max_tokens")
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        found = "is missing" if "max_tokens" not in fields else f"is {value!r}"
+        raise BadInput(f"{where}: max_tokens: {found}; write a whole number of tokens from 1")
+    return value
+
+
+def _check_answer(prompt: Prompt, where: str) -> None:
+    if prompt.scorer not in SCORERS:
+        raise BadInput(f"{where}: scorer: {prompt.scorer!r} is unknown; the scorers are {', '.join(SCORERS)}")
+    try:
+        score(prompt, "")
+    except (ValueError, re.error) as error:
+        raise BadInput(
+            f"{where}: answer: {prompt.answer!r} is no answer for the scorer {prompt.scorer} ({error}); correct either"
+        ) from error

@@ -1,0 +1,1 @@
+"""Serving images, built and found by digest. Implements `ports.Images`."""

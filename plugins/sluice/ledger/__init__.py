@@ -1,0 +1,1 @@
+"""The append-only record of releases and their evidence, one object per entry. Implements `ports.Ledger`."""

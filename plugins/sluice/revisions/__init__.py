@@ -1,0 +1,1 @@
+"""Where a model's revisions come from. Implements `ports.Revisions`."""
