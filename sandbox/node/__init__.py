@@ -1,0 +1,1 @@
+"""The sandbox's node: runs pods as processes on loopback addresses and reports on them as a kubelet does."""
