@@ -114,7 +114,7 @@ class Quality(_Part):
     """The prompt set, JSON lines."""
     margin: Share = 0.05
     """How much worse the canary's mean score may be (0.05: 5 points)."""
-    floor: Annotated[float, Field(ge=0, lt=1)] = 0.6
+    floor: Share = 0.6
     """Mean score that a model's first release must be shown to reach."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     """Probes under way at once."""
@@ -138,6 +138,8 @@ class Latency(_Part):
     """Whole request."""
     margin: Share = 0.03
     """Non-inferior: the canary's share of slow requests is shown to be at most this much higher."""
+    ceiling: Share = 0.10
+    """Share of slow requests allowed where there is nothing to compare with, as in the soak."""
 
     @property
     def limits_seconds(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ raises the epoch, and is possible from every open state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -94,6 +94,10 @@ def last_good(weights: Mapping[str, int], model: str) -> str:
         f"{model}: the traffic is split ({shares}) although no release is open; "
         "give one version all of it in the VirtualService, then trigger the release again"
     )
+
+
+Change = Callable[[Record], Record]
+"""A transition with its arguments filled in."""
 
 
 # --- transitions -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,134 @@
+"""Puts adapters behind the ports: the one place that knows which adapter serves which model.
+
+Imported when work starts, never when a DAG file is parsed: the adapters' libraries take a second to import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sluice.cluster.connection import connect
+from sluice.cluster.coordinates import Coordinates
+from sluice.cluster.lease import KubernetesLease, leases
+from sluice.cluster.traffic import KubernetesTraffic
+from sluice.cluster.workloads import KubernetesWorkloads
+from sluice.engine.plan import Plan, pinned_in
+from sluice.errors import BadInput
+from sluice.evidence.endpoint import HttpEndpoint
+from sluice.evidence.prompts import read_prompts
+from sluice.evidence.scorers import score
+from sluice.evidence.telemetry import ScrapedTelemetry
+from sluice.guard import Claim, guard
+from sluice.images.bundle import BundleImages
+from sluice.ledger.store import FsspecLedger
+from sluice.ledger.summary import summary
+from sluice.policy import ReleasePolicy
+from sluice.ports import Ports, Prompt
+from sluice.revisions.directory import DirectoryRevisions
+from sluice.settings import Settings
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A planned release, with everything that its use cases need."""
+
+    ports: Ports
+    plan: Plan
+    root: Path
+
+
+def coordinates(policy: ReleasePolicy) -> Coordinates:
+    """The objects of a model in the cluster carry its name."""
+    return Coordinates(policy.serving.namespace, policy.model, policy.model, policy.model, policy.serving.route)
+
+
+def ledger(settings: Settings) -> FsspecLedger:
+    return FsspecLedger(settings.ledger)
+
+
+@asynccontextmanager
+async def ports_for(settings: Settings, policy: ReleasePolicy) -> AsyncIterator[Ports]:
+    """The ports of one model, open. Raises BadInput for what the settings lack."""
+    for name, value in {
+        "SLUICE_GATEWAY_URL": settings.gateway_url,
+        "SLUICE_METRICS_URLS": settings.metrics_urls,
+    }.items():
+        if not value:
+            raise BadInput(
+                f"{name} is not set; `make up` prints the sandbox's, a cluster's administrator knows a cluster's"
+            )
+    where = coordinates(policy)
+    async with (
+        connect(settings.kubeconfig) as client,
+        HttpEndpoint(settings.gateway_url, policy.serving.host, policy.model) as endpoint,
+        ScrapedTelemetry(settings.metrics_urls) as telemetry,
+    ):
+        yield Ports(
+            traffic=KubernetesTraffic(client, where),
+            workloads=KubernetesWorkloads(client, policy.model, where.namespace, settings.workload),
+            lease=KubernetesLease(client, policy.model, where),
+            revisions=DirectoryRevisions.of_source(policy.source, settings.root),
+            images=BundleImages(settings.bundles),
+            endpoint=endpoint,
+            telemetry=telemetry,
+            ledger=ledger(settings),
+            clock=SystemClock(),
+            prompts=_prompts,
+            score=score,
+        )
+
+
+@asynccontextmanager
+async def opened(settings: Settings, model: str, release: str) -> AsyncIterator[Opened]:
+    """A release that was planned before. Raises Refused if the ledger does not know it."""
+    plan = pinned_in(await ledger(settings).entries(model, release), model, release)
+    async with ports_for(settings, plan.policy) as ports:
+        yield Opened(ports, plan, settings.root)
+
+
+async def run_guard(
+    settings: Settings, namespaces: Sequence[str], report: Callable[[str], None], *, tick_seconds: float
+) -> None:
+    """Run the guard for ever."""
+    async with connect(settings.kubeconfig) as client:
+
+        async def find_claims() -> Sequence[Claim]:
+            return [
+                Claim(lease.model, lease.state, KubernetesTraffic(client, lease.coordinates()))
+                for lease in await leases(client, namespaces)
+                if lease.state.holder
+            ]
+
+        await guard(find_claims, SystemClock(), report, tick_seconds=tick_seconds)
+
+
+async def summaries(settings: Settings, model: str) -> list[dict[str, Any]]:
+    """What came of each release of a model, oldest first."""
+    store = ledger(settings)
+    return [
+        {"release": release, **summary(await store.entries(model, release))} for release in await store.releases(model)
+    ]
+
+
+async def _prompts(path: Path) -> Sequence[Prompt]:
+    return await asyncio.to_thread(read_prompts, path)

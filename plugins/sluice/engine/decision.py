@@ -1,0 +1,115 @@
+"""What a look at the evidence means for a step: hold, advance, or roll back. Pure.
+
+A step advances when its hold has passed since the observed share agreed, its sample floor is met, no gate says
+`regression`, the data are fresh, and, at the last step, every required gate says `non_inferior`. Inconclusive never
+ships: it holds up to `max_hold`, then rolls back. Each hold names what it waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sluice.judge import Outcome, Verdict
+from sluice.policy import ReleasePolicy
+
+
+class Action(StrEnum):
+    HOLD = "hold"
+    ADVANCE = "advance"
+    ROLL_BACK = "roll_back"
+
+
+@dataclass(frozen=True)
+class Decision:
+    action: Action
+    sentence: str
+    """Why; for `hold`: what is waited for."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """All that a decision rests on, at one moment of one step."""
+
+    step: int
+    """Index in the ladder; its length means the soak."""
+    step_seconds: float
+    """Since the step's weight was written."""
+    agreed_seconds: float | None
+    """Since the observed share agreed with the weight; None if it does not yet."""
+    canary_requests: int
+    """Requests that the canary answered at this step."""
+    share: Verdict | None
+    """None where no share is to be shown (first release, soak)."""
+    verdicts: Sequence[Verdict]
+    silent_seconds: float
+    """Since when the canary has no series although stable has; 0 when the data are fresh."""
+    unreachable: str = ""
+    """Why there are no data at all (metrics do not answer); "" when they do."""
+    drift: str = ""
+    lost: str = ""
+    """Why the canary cannot serve (no ready pod); "" when it can."""
+
+
+def decide(policy: ReleasePolicy, look: Look) -> Decision:
+    """The decision, and one sentence with its numbers."""
+    against = _reason_to_roll_back(policy, look)
+    if against:
+        return Decision(Action.ROLL_BACK, against)
+    missing = _waits_for(policy, look)
+    if not missing:
+        return Decision(Action.ADVANCE, "; ".join(verdict.sentence for verdict in look.verdicts))
+    longest = policy.max_hold.total_seconds() + (policy.soak.total_seconds() if _soaking(policy, look) else 0)
+    if look.step_seconds >= longest:
+        return Decision(Action.ROLL_BACK, f"no verdict within max_hold ({policy.max_hold}): {missing}")
+    return Decision(Action.HOLD, missing)
+
+
+def _soaking(policy: ReleasePolicy, look: Look) -> bool:
+    return look.step == len(policy.steps)
+
+
+def _reason_to_roll_back(policy: ReleasePolicy, look: Look) -> str:
+    if look.lost:
+        return look.lost
+    for verdict in look.verdicts:
+        if verdict.outcome is Outcome.regression:
+            return verdict.sentence
+    limit = policy.deadlines.no_data.total_seconds()
+    if look.silent_seconds > limit:
+        return (
+            f"the canary's series are missing since {look.silent_seconds:.0f} s, stable's are there (deadlines.no_data)"
+        )
+    return ""
+
+
+def _waits_for(policy: ReleasePolicy, look: Look) -> str:
+    """The first thing that is not there yet; "" if the step may end."""
+    if look.unreachable:
+        return f"no data: {look.unreachable}"
+    if look.drift:
+        return look.drift
+    if look.silent_seconds:
+        return "no data: the canary's series are missing while stable's are there"
+    if _soaking(policy, look):
+        left = policy.soak.total_seconds() - look.step_seconds
+        return f"the soak ends in {left:.0f} s" if left > 0 else ""
+    if look.share is None:
+        return ""
+    if look.agreed_seconds is None:
+        return f"the observed share must agree: {look.share.sentence}"
+    return _step_waits_for(policy, look, look.agreed_seconds)
+
+
+def _step_waits_for(policy: ReleasePolicy, look: Look, agreed_seconds: float) -> str:
+    step = policy.steps[look.step]
+    if agreed_seconds < step.hold.total_seconds():
+        return f"the hold ends in {step.hold.total_seconds() - agreed_seconds:.0f} s"
+    if look.canary_requests < step.requests:
+        return f"{look.canary_requests} of {step.requests} requests that the canary must answer"
+    if look.step == len(policy.steps) - 1:
+        for verdict in look.verdicts:
+            if verdict.outcome is not Outcome.non_inferior:
+                return f"the last step needs non_inferior: {verdict.sentence}"
+    return ""

@@ -1,0 +1,116 @@
+"""build, begin, deploy: from a plan to a canary that probes reach and users do not."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from sluice import release as state
+from sluice.engine.journal import use_case
+from sluice.engine.plan import Plan
+from sluice.engine.settle import settle_leftover
+from sluice.engine.writes import ATTEMPTS
+from sluice.errors import Conflict, DeadlineExceeded, Refused, SluiceError, Superseded
+from sluice.ports import Ports
+from sluice.release import Record
+
+POLL_SECONDS = 0.25
+
+
+async def build(ports: Ports, plan: Plan, root: Path, progress: Callable[[str], None]) -> str:
+    """The version's image by digest; nothing is built if it exists."""
+    async with use_case(ports, plan, "build") as journal:
+        found = await ports.images.find(plan.policy.image.repository, plan.version)
+        image = found or await ports.images.build(plan.image(root), progress)
+        await journal.note("image", {"image": image, "version": plan.version, "built": found is None})
+        return image
+
+
+async def begin(ports: Ports, plan: Plan, token: str | None = None) -> Record:
+    """Take the lease and record last good; adopts its own earlier record. Undoes the lease if it fails.
+
+    Raises LeaseHeld, Ambiguous, or Refused (the release is over already).
+    """
+    async with use_case(ports, plan, "begin") as journal:
+        await ports.lease.acquire(plan.release, plan.policy.lease)
+        try:
+            record = await _open(ports, plan, token or secrets.token_hex(8))
+        except SluiceError:
+            await ports.lease.release(plan.release)
+            raise
+        await journal.note("begun", {"last_good": record.last_good, "canary": record.canary, "epoch": record.epoch})
+        return record
+
+
+async def _open(ports: Ports, plan: Plan, token: str) -> Record:
+    for _ in range(ATTEMPTS):
+        seen = await ports.traffic.read()
+        if seen.record is not None and not seen.record.closed and seen.record.release != plan.release:
+            await settle_leftover(ports, plan, seen.record)
+            continue
+        adopted = seen.record is not None and seen.record.release == plan.release
+        record = state.begin(
+            seen.record,
+            release=plan.release,
+            canary=plan.version,
+            last_good="" if adopted else state.last_good(seen.weights, plan.model),
+            ladder=plan.policy.ladder,
+            token=token,
+        )
+        try:
+            await ports.traffic.write(seen, record)
+        except Conflict:
+            continue
+        return record
+    raise Conflict(f"{plan.model}: the VirtualService changed under {ATTEMPTS} attempts to open the release")
+
+
+async def deploy(ports: Ports, plan: Plan, epoch: int, image: str) -> None:
+    """The versioned workload next to stable, ready, reachable by header only.
+
+    Raises DeadlineExceeded naming what the pods wait for, Refused when waiting is pointless.
+    """
+    async with use_case(ports, plan, "deploy") as journal:
+        state.fence((await ports.traffic.read()).record, plan.release, epoch)
+        await ports.workloads.ensure(plan.workload(image))
+        await _wait_ready(ports, plan)
+        await _wait_reachable(ports, plan)
+        await journal.note("deployed", {"version": plan.version, "image": image})
+
+
+async def _wait_ready(ports: Ports, plan: Plan) -> None:
+    limit = plan.policy.deadlines.ready.total_seconds()
+    give_up = ports.clock.monotonic() + limit
+    while True:
+        await ports.lease.renew(plan.release)
+        status = await ports.workloads.status(plan.version)
+        if status.ready >= status.desired > 0:
+            return
+        if status.failed:
+            raise Refused(f"version {plan.version} cannot start: {status.failed}")
+        if ports.clock.monotonic() > give_up:
+            raise DeadlineExceeded(
+                f"version {plan.version} was not ready within deadlines.ready ({limit:g} s): {status.waiting_for}"
+            )
+        await ports.clock.sleep(POLL_SECONDS)
+
+
+async def _wait_reachable(ports: Ports, plan: Plan) -> None:
+    """Until the gateway leads probes to the very version: its answer names it."""
+    limit = plan.policy.deadlines.ready.total_seconds()
+    give_up = ports.clock.monotonic() + limit
+    record = (await ports.traffic.read()).record
+    if record is None or record.release != plan.release:
+        raise Superseded(f"release {plan.release} no longer owns the model's traffic")
+    while True:
+        await ports.lease.renew(plan.release)
+        info = await ports.endpoint.model_info("canary", record.token)
+        if info.get("version") == plan.version:
+            return
+        if ports.clock.monotonic() > give_up:
+            raise DeadlineExceeded(
+                f"probes by header reach {info.get('version') or 'no version'} instead of {plan.version} after "
+                f"{limit:g} s (deadlines.ready); look at the route sluice-canary of the VirtualService"
+            )
+        await ports.clock.sleep(POLL_SECONDS)

@@ -1,0 +1,125 @@
+"""shift, watch, promote, soak: up the ladder, one write and one verdict at a time.
+
+A watch may be killed and started again anywhere: what it saw is in the ledger, what it wrote is in the cluster. The
+watch that sees a regression gives last good its traffic back itself, at once; settle confirms and cleans up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from sluice import release as state
+from sluice.engine.decision import Action, Decision, Look, decide
+from sluice.engine.evidence import Evidence, window_record
+from sluice.engine.journal import Journal, use_case
+from sluice.engine.plan import Plan
+from sluice.engine.writes import drifted, restore, transition
+from sluice.errors import RolledBack, Unreachable
+from sluice.judge import InvalidEvidence
+from sluice.ports import Ports, Totals
+from sluice.release import Phase, Record
+
+NOTHING_TO_COMPARE = "nothing to compare: a first release has no stable version, its examination decided by the floors"
+
+
+async def shift(ports: Ports, plan: Plan, epoch: int, step: int) -> Mapping[str, int]:
+    """Give the canary the step's weight. Returns the weights that hold now."""
+    async with use_case(ports, plan, "shift", step) as journal:
+        await ports.lease.renew(plan.release)
+        return await _raise(ports, plan, epoch, journal, step, lambda record: state.shifted(record, step))
+
+
+async def promote(ports: Ports, plan: Plan, epoch: int) -> Mapping[str, int]:
+    """The canary becomes stable; the old version keeps its holdback for the soak. One write."""
+    async with use_case(ports, plan, "promote") as journal:
+        await ports.lease.renew(plan.release)
+        return await _raise(ports, plan, epoch, journal, len(plan.policy.steps), state.promoted)
+
+
+async def _raise(
+    ports: Ports, plan: Plan, epoch: int, journal: Journal, step: int, change: state.Change
+) -> Mapping[str, int]:
+    """Close the evidence of the step before, write, and note the new step once."""
+    entries = await ports.ledger.entries(plan.model, plan.release)
+    noted = any(entry.kind == "shifted" and entry.data["step"] == step for entry in entries)
+    record = (await ports.traffic.read()).record
+    if not noted and record is not None and not record.first:
+        await journal.note("window", window_record(step - 1, await _totals(ports, plan, record)))
+    written = await transition(ports, plan, epoch, change)
+    if not noted:
+        await journal.note("shifted", {"step": step, "weights": dict(written.weights)})
+    return written.weights
+
+
+async def watch(ports: Ports, plan: Plan, epoch: int, step: int) -> Decision:
+    """Look at each tick until the step's evidence decides. `step` = the ladder's length watches the soak and commits.
+
+    Returns the decision to advance; a regression, a deadline, or a canary that cannot serve raises RolledBack after
+    last good got its traffic back.
+    """
+    soaking = step == len(plan.policy.steps)
+    async with use_case(ports, plan, "soak" if soaking else "watch", None if soaking else step) as journal:
+        record = state.fence((await ports.traffic.read()).record, plan.release, epoch)
+        if _decided(record, step):
+            return Decision(Action.ADVANCE, "decided before this task was started again")
+        decision = await _until_decided(ports, plan, epoch, step, journal, record)
+        if decision.action is Action.ROLL_BACK:
+            await restore(ports.traffic, ports.clock, plan.release, decision.sentence)
+        await journal.note("verdict", {"step": step, "action": decision.action, "sentence": decision.sentence})
+        if decision.action is Action.ROLL_BACK:
+            raise RolledBack(decision.sentence)
+        await transition(ports, plan, epoch, state.committed if soaking else lambda seen: state.advanced(seen, step))
+        return decision
+
+
+def _decided(record: Record, step: int) -> bool:
+    if record.phase in (Phase.PROMOTED, Phase.COMMITTED):
+        return record.phase is Phase.COMMITTED or step < len(record.ladder)
+    advanced_to = -1 if record.step is None else record.step - (record.phase is Phase.SHIFTED)
+    return advanced_to >= step
+
+
+async def _until_decided(ports: Ports, plan: Plan, epoch: int, step: int, journal: Journal, record: Record) -> Decision:
+    if record.first and step < len(plan.policy.steps):
+        return Decision(Action.ADVANCE, NOTHING_TO_COMPARE)
+    evidence = Evidence.fold(plan.policy, record, await ports.ledger.entries(plan.model, plan.release))
+    tick_seconds = plan.policy.tick.total_seconds()
+    while True:
+        began = ports.clock.monotonic()
+        evidence, look = await _look(ports, plan, epoch, step, journal, evidence)
+        decision = await asyncio.to_thread(decide, plan.policy, look)
+        if decision.action is not Action.HOLD:
+            await journal.note("look", evidence.to_record(look, decision))
+            return decision
+        await ports.clock.sleep(max(0.0, tick_seconds - (ports.clock.monotonic() - began)))
+
+
+async def _look(
+    ports: Ports, plan: Plan, epoch: int, step: int, journal: Journal, evidence: Evidence
+) -> tuple[Evidence, Look]:
+    """One tick: renew the lease, see that the traffic is ours and as written, gather and note the evidence."""
+    unreachable = drift = lost = ""
+    try:
+        await ports.lease.renew(plan.release)
+        seen = await ports.traffic.read()
+        record = state.fence(seen.record, plan.release, epoch)
+        drift = drifted(seen)
+        lost = await _lost(ports, record.canary)
+        window = window_record(step, await _totals(ports, plan, record))
+        evidence = await asyncio.to_thread(evidence.observe, window, ports.clock.now())
+        await journal.note("window", window)
+    except (Unreachable, InvalidEvidence) as error:
+        unreachable = str(error)
+    return evidence, evidence.look(step, ports.clock.now(), unreachable=unreachable, drift=drift, lost=lost)
+
+
+async def _lost(ports: Ports, canary: str) -> str:
+    """Why the canary cannot serve anybody; "" while it has a ready pod."""
+    status = await ports.workloads.status(canary)
+    return "" if status.ready else f"the canary has no ready pod: {status.failed or status.waiting_for}"
+
+
+async def _totals(ports: Ports, plan: Plan, record: Record) -> Mapping[str, Totals]:
+    versions = [version for version in (record.last_good, record.canary) if version != state.NO_VERSION]
+    return await ports.telemetry.totals(versions, plan.policy.gates.latency.limits_seconds)

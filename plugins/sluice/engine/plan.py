@@ -1,0 +1,176 @@
+"""plan: resolve what is to be released, pin it by digest, refuse what cannot be judged. Reads only.
+
+The plan is the release's first ledger entry; every later task works from that entry, so that an edit of the policy, the
+prompt set or the build context does not change a release under way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sluice.engine.journal import use_case
+from sluice.errors import BadInput, Refused
+from sluice.judge import smallest_certifiable_margin
+from sluice.policy import ReleasePolicy
+from sluice.ports import Entry, ImageSpec, Ports, Prompt, Revision, WorkloadSpec
+from sluice.release import last_good
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asked for."""
+
+    release: str
+    """The release's id: sorts by time, the same for every attempt of one run."""
+    revision: str
+    reason: str
+    requested_by: str
+    triggered_at: datetime
+    dry_run: bool = False
+    """Plan, build, deploy and examine, then take everything back: no user sees the canary."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A release, pinned."""
+
+    request: Request
+    policy: ReleasePolicy
+    revision: Revision
+    version: str
+    context_digest: str
+    prompts_digest: str
+    settings: Mapping[str, str]
+    """Serving settings: the policy's, overridden by the revision's."""
+    nothing_to_do: bool = False
+    """The version already has all traffic."""
+
+    @property
+    def release(self) -> str:
+        return self.request.release
+
+    @property
+    def model(self) -> str:
+        return self.policy.model
+
+    def image(self, root: Path) -> ImageSpec:
+        return ImageSpec(self.policy.image.repository, self.version, root / self.policy.image.context, self.revision)
+
+    def workload(self, image: str) -> WorkloadSpec:
+        serving = self.policy.serving
+        resources = {"cpu": serving.cpu, "memory": serving.memory}
+        if serving.gpu:
+            resources["nvidia.com/gpu"] = str(serving.gpu)
+        environment = {f"SERVING_{name.upper()}": value for name, value in self.settings.items()}
+        return WorkloadSpec(self.version, image, self.revision.digest, serving.replicas, resources, environment)
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain JSON for the ledger."""
+        request = vars(self.request) | {"triggered_at": self.request.triggered_at.isoformat()}
+        revision = vars(self.revision) | {
+            "location": str(self.revision.location),
+            "settings": dict(self.revision.settings),
+        }
+        return {
+            "request": request,
+            "policy": self.policy.model_dump(mode="json"),
+            "revision": revision,
+            "version": self.version,
+            "context_digest": self.context_digest,
+            "prompts_digest": self.prompts_digest,
+            "settings": dict(self.settings),
+            "nothing_to_do": self.nothing_to_do,
+        }
+
+    @classmethod
+    def from_record(cls, data: Mapping[str, Any]) -> Plan:
+        request = Request(
+            **{**data["request"], "triggered_at": datetime.fromisoformat(data["request"]["triggered_at"])}
+        )
+        revision = Revision(**{**data["revision"], "location": Path(data["revision"]["location"])})
+        return cls(
+            request,
+            ReleasePolicy.model_validate(data["policy"]),
+            revision,
+            data["version"],
+            data["context_digest"],
+            data["prompts_digest"],
+            data["settings"],
+            data["nothing_to_do"],
+        )
+
+
+def version_of(revision_digest: str, context_digest: str, base: str, settings: Mapping[str, str]) -> str:
+    """Ten hex digits over all that makes a serving image what it is."""
+    parts = {"revision": revision_digest, "context": context_digest, "base": base, "settings": dict(settings)}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+
+
+@dataclass(frozen=True)
+class _Opening:
+    model: str
+    release: str
+
+
+async def plan(ports: Ports, policy: ReleasePolicy, request: Request, root: Path) -> Plan:
+    """Resolve and pin. Raises BadInput or Ambiguous for what cannot be released; nothing was touched then."""
+    opening = _Opening(policy.model, request.release)
+    triggered_at = request.triggered_at.isoformat()
+    async with use_case(ports, opening, "plan", triggered_at=triggered_at) as journal:
+        planned = await _resolve(ports, policy, request, root)
+        await journal.note("plan", planned.to_record())
+    return planned
+
+
+async def _resolve(ports: Ports, policy: ReleasePolicy, request: Request, root: Path) -> Plan:
+    revision = await ports.revisions.resolve(request.revision)
+    settings = {name: str(value) for name, value in policy.serving.settings.items()} | dict(revision.settings)
+    context_digest = await ports.images.context_digest(root / policy.image.context)
+    version = version_of(revision.digest, context_digest, policy.image.base, settings)
+    prompts = await ports.prompts(root / policy.gates.quality.prompts)
+    certifiable(policy, prompts)
+    seen = await ports.traffic.read()
+    at_rest = seen.record is None or seen.record.closed
+    if at_rest:
+        last_good(seen.weights, policy.model)
+    return Plan(
+        request,
+        policy,
+        revision,
+        version,
+        context_digest,
+        prompts_digest(prompts),
+        settings,
+        nothing_to_do=at_rest and dict(seen.weights) == {version: 100},
+    )
+
+
+def pinned_in(entries: Sequence[Entry], model: str, release: str) -> Plan:
+    """The plan that a release was opened with. Raises Refused if its entries hold none."""
+    for entry in entries:
+        if entry.kind == "plan":
+            return Plan.from_record(entry.data)
+    raise Refused(f"{model}: the ledger holds no plan of release {release}; trigger a new release")
+
+
+def prompts_digest(prompts: Sequence[Prompt]) -> str:
+    """`sha256:<hex>` over the prompt set's content, whatever its formatting."""
+    content = json.dumps([vars(prompt) for prompt in prompts], sort_keys=True)
+    return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+
+
+def certifiable(policy: ReleasePolicy, prompts: Sequence[Prompt]) -> None:
+    """Raises BadInput if the prompt set is too small for the margin that the policy asks for."""
+    quality = policy.gates.quality
+    smallest = smallest_certifiable_margin(len(prompts), policy.alpha.promote)
+    if quality.margin < smallest:
+        raise BadInput(
+            f"gates.quality.margin: {quality.margin:g} cannot be certified with the {len(prompts)} prompts of "
+            f"{quality.prompts}; the smallest margin they can show is {smallest:.3f}: raise the margin or add prompts"
+        )

@@ -1,0 +1,66 @@
+"""What came of a release, from its ledger: steps with weights desired and observed, verdicts, durations. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sluice.ledger.durations import overhead
+from sluice.ports import Entry
+
+
+def summary(entries: Sequence[Entry]) -> dict[str, Any]:
+    """One release as plain JSON: revision, version, outcome, reason, steps, seconds, overhead_seconds.
+
+    `outcome` is `running` until the release is concluded; `observed` is the canary's share in percent of the requests
+    that started at the step, None where no share was to be shown.
+    """
+    plan = next((entry.data for entry in entries if entry.kind == "plan"), {})
+    durations = overhead(entries)
+    return {
+        "revision": plan.get("request", {}).get("revision", ""),
+        "version": plan.get("version", ""),
+        **_outcome(entries),
+        "examination": _examination(entries),
+        "steps": [_step(entry.data) for entry in entries if entry.kind == "look"],
+        "seconds": durations.total.total_seconds(),
+        "overhead_seconds": durations.overhead.total_seconds(),
+        "tasks": [
+            {
+                "use_case": span.use_case,
+                "step": span.step,
+                "seconds": span.duration.total_seconds(),
+                "overhead_seconds": span.gap_before.total_seconds(),
+            }
+            for span in durations.spans
+        ],
+    }
+
+
+def _outcome(entries: Sequence[Entry]) -> dict[str, str]:
+    concluded = next((entry.data for entry in reversed(entries) if entry.kind == "concluded"), None)
+    if concluded is not None:
+        return {"outcome": concluded["outcome"], "reason": concluded["sentence"]}
+    failed = next((entry.data for entry in reversed(entries) if "error" in entry.data), None)
+    if failed is not None and failed["use_case"] in ("plan", "build", "begin"):
+        return {"outcome": "refused", "reason": failed["sentence"]}
+    return {"outcome": "running", "reason": ""}
+
+
+def _examination(entries: Sequence[Entry]) -> Mapping[str, Any] | None:
+    examined = next((entry.data for entry in reversed(entries) if entry.kind == "examined"), None)
+    return None if examined is None else examined["verdict"]
+
+
+def _step(look: Mapping[str, Any]) -> dict[str, Any]:
+    share = look["share"]["numbers"].get("observed_percent") if look["share"] else None
+    return {
+        "step": look["step"],
+        "weight": look["weight"],
+        "observed": share,
+        "verdict": look["action"],
+        "sentence": look["sentence"],
+        "verdicts": look["verdicts"],
+        "seconds": look["seconds"],
+        "canary_requests": look["canary_requests"],
+    }

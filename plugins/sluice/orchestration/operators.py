@@ -1,0 +1,84 @@
+"""The operators of a release DAG. Thin: Airflow's context in, one use case, a small result out."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from sluice import errors
+from sluice.orchestration.triggers import WatchTrigger
+
+
+class PlanOperator(BaseOperator):
+    """Resolves and pins what the run is to release; `mistake` is what is wrong with the policy file, if anything."""
+
+    def __init__(self, *, model: str, policy_file: str, mistake: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.policy_file = policy_file
+        self.mistake = mistake
+
+    def execute(self, context: Context) -> Any:
+        from sluice.orchestration import tasks
+        from sluice.orchestration.context import run_of
+
+        if self.mistake:
+            raise errors.BadInput(self.mistake)
+        return asyncio.run(tasks.plan_task(run_of(context, self.model), Path(self.policy_file), self.log.info))
+
+
+class UseCaseOperator(BaseOperator):
+    """Calls one use case of the release that its run has planned."""
+
+    def __init__(self, *, model: str, use_case: str, step: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.use_case = use_case
+        self.step = step
+
+    def execute(self, context: Context) -> Any:
+        from sluice.orchestration import tasks
+        from sluice.orchestration.context import run_of
+
+        self._skip_if_there_is_nothing_to_do(context)
+        return asyncio.run(tasks.perform(self.use_case, run_of(context, self.model), self.step, self.log.info))
+
+    def _skip_if_there_is_nothing_to_do(self, context: Context) -> None:
+        planned = context["ti"].xcom_pull(task_ids="plan") or {}
+        if planned.get("nothing_to_do"):
+            raise AirflowSkipException(f"nothing to do: version {planned['version']} already has all traffic")
+        if self.use_case == "shift" and context["params"].get("dry_run"):
+            raise AirflowSkipException("a dry run ends before the first shift: no user sees the canary")
+
+
+class WatchOperator(UseCaseOperator):
+    """Waits in the triggerer for a step's verdict, so that a long hold takes no worker."""
+
+    def execute(self, context: Context) -> Any:
+        from sluice.orchestration.context import run_of
+
+        self.defer(trigger=WatchTrigger.of(run_of(context, self.model), self.step), method_name="decided")
+
+    def decided(self, context: Context, event: dict[str, str]) -> str:
+        """The watch's end: its sentence, or the error that it ended with."""
+        if "error" in event:
+            raise getattr(errors, event["error"])(event["sentence"])
+        self.log.info(event["sentence"])
+        return event["sentence"]
+
+
+class ConcludeOperator(UseCaseOperator):
+    """Decides the run's state; the result holds the outcome for whoever waits for the run, failed or not."""
+
+    def execute(self, context: Context) -> Any:
+        try:
+            return super().execute(context)
+        except (errors.RolledBack, errors.Refused) as error:
+            outcome = "rolled_back" if isinstance(error, errors.RolledBack) else "unsettled"
+            context["ti"].xcom_push(key="return_value", value={"outcome": outcome, "sentence": str(error)})
+            self.log.error(str(error))
+            raise

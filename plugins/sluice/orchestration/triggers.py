@@ -1,0 +1,59 @@
+"""The trigger behind a watch: runs the use case on the triggerer, which all releases share.
+
+A triggerer that dies loses nothing: the next one starts the watch anew, and the watch reads from the ledger and the
+cluster where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from sluice.errors import SluiceError
+
+
+class WatchTrigger(BaseTrigger):
+    """Watches one step of one release, and fires once with the verdict's sentence or the error."""
+
+    def __init__(
+        self, model: str, release: str, triggered_at: str, requested_by: str, epoch: int | None, step: int | None
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.arguments: dict[str, Any] = {
+            "model": model,
+            "release": release,
+            "triggered_at": triggered_at,
+            "requested_by": requested_by,
+            "epoch": epoch,
+            "step": step,
+        }
+
+    @classmethod
+    def of(cls, run: Any, step: int | None) -> WatchTrigger:
+        return cls(run.model, run.release, run.triggered_at.isoformat(), run.requested_by, run.epoch, step)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__qualname__}", self.arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        # The adapters take a second to import; on a thread, so that the other releases' watches go on.
+        tasks = await asyncio.to_thread(importlib.import_module, "sluice.orchestration.tasks")
+        arguments = dict(self.arguments)
+        step = arguments.pop("step")
+        arguments["triggered_at"] = datetime.fromisoformat(arguments["triggered_at"])
+        run = tasks.Run(**arguments, params={}, image=None)
+        try:
+            sentence = await tasks.perform("watch", run, step, self.log.info)
+        except SluiceError as error:
+            yield _event(error=type(error).__name__, sentence=str(error))
+        else:
+            yield _event(sentence=sentence)
+
+
+def _event(**payload: str) -> TriggerEvent:
+    return TriggerEvent(payload)  # type: ignore[no-untyped-call]
