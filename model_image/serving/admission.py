@@ -22,9 +22,7 @@ class Job(Protocol):
 
 
 class Admission:
-    """Reserves slots and pages; invariant: reserved pages <= cache pages, running <= max_running, waiting <=
-    max_waiting.
-    """
+    """Reserves slots and pages. Invariant: reserved <= cache pages, running <= max_running, waiting <= max_waiting."""
 
     def __init__(
         self, *, context_tokens: int, cache_tokens: int, page_tokens: int, max_running: int, max_waiting: int
@@ -46,7 +44,7 @@ class Admission:
         return len(self._waiting)
 
     def check(self, prompt_tokens: int, max_tokens: int) -> None:
-        """Raises ContextTooLong or InsufficientKvCache for what can never run here, QueueFull for what cannot wait now."""
+        """Raises ContextTooLong or InsufficientKvCache for what never fits, QueueFull for what may not wait."""
         tokens = prompt_tokens + max_tokens
         if tokens > self._context_tokens:
             raise ContextTooLong(prompt_tokens, max_tokens, self._context_tokens)

@@ -26,9 +26,7 @@ _CLIENT_GONE = 499
 
 
 class Envelope:
-    """ASGI middleware: stamps the time of arrival, names revision and version in every response, closes connections
-    while draining.
-    """
+    """ASGI middleware: notes the arrival, names revision and version in every response, closes when draining."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app

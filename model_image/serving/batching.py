@@ -78,7 +78,8 @@ class BatchingEngine:
 
     def warm_up(self) -> None:
         """Generate a few tokens; raises EngineDead if none come. Blocking, and only before the first `submit`."""
-        self._manager.warmup()  # what a GPU needs; must come before the start, whose thread would set up a second processor
+        # First: after the start it would set up a second processor beside the thread's.
+        self._manager.warmup()
         self._manager.start()
         self._add("warm-up", [0], WARM_UP_TOKENS, self.default_sampling, streaming=False)
         output = self._manager.get_result(timeout=WARM_UP_DEADLINE_SECONDS)

@@ -1,6 +1,4 @@
-"""What the service needs of an engine. Free of torch, so that the server listens before the seconds that its import
-takes.
-"""
+"""What the service needs of an engine. Free of torch, whose import takes seconds: the server listens before."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -30,8 +30,7 @@ Loaded = tuple[Engine, str]
 
 ENGINE_FAILED, WRONG_INPUT = 1, 2
 KEEP_ALIVE_SECONDS = 3900
-"""Longer than a proxy keeps idle connections (Envoy: an hour), so that it never sends on one that is being closed here.
-"""
+"""Longer than a proxy keeps idle connections (Envoy: an hour): it must not send on one that is being closed here."""
 _CLOSE_SECONDS = 5
 
 
@@ -163,7 +162,7 @@ def _in_thread(work: Callable[[], Loaded]) -> "asyncio.Future[Loaded]":
 
 
 async def _drain(service: Service) -> None:
-    """Stop being ready, go on accepting for the delay, then refuse and let running requests finish until the deadline."""
+    """Not ready but accepting for the delay, then refusing while running requests finish, until the deadline."""
     settings = service.settings
     service.phase = Phase.DRAINING
     _say("draining")

@@ -1,6 +1,4 @@
-"""Checks of a model directory that need no model code, so that a broken one is refused before anything heavy is
-imported.
-"""
+"""Checks of a model directory without model code: a broken one is refused before anything heavy is imported."""
 
 import hashlib
 import json
@@ -40,9 +38,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def weights_digest(directory: Path) -> str:
-    """`sha256:…` over the bytes of all safetensors, in the order of their names; of a single file it is the file's
-    SHA-256.
-    """
+    """`sha256:…` over the bytes of all safetensors in the order of their names; a single file's is its own SHA-256."""
     digest = hashlib.sha256()
     for path in weight_files(directory):
         with path.open("rb") as file:
@@ -64,7 +60,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_safetensors(path: Path) -> None:
-    """The format: 8 bytes little-endian length of a JSON header, the header, then tensors at the offsets that it gives."""
+    """The format: 8 bytes little-endian length of a JSON header, the header, tensors at the offsets that it gives."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header_length = int.from_bytes(file.read(_HEADER_LENGTH_BYTES), "little")
