@@ -40,8 +40,8 @@ def check_whole(path: Path) -> None:
 
 def _expected_bytes(file: BinaryIO, path: Path, found: int) -> int:
     length = int.from_bytes(file.read(8), "little")
-    if 8 <= found < 8 + length <= 8 + MAX_HEADER_BYTES or found < 8:
-        least = 8 + length if found >= 8 else 8
+    least = 8 + length if found >= 8 and length <= MAX_HEADER_BYTES else 8
+    if found < least:
         raise BadInput(f"{path}: the file is truncated: at least {least} bytes expected, {found} found; copy it again")
     try:
         if length > MAX_HEADER_BYTES:
