@@ -11,6 +11,8 @@ from sluice.ports import WorkloadSpec, WorkloadStatus
 from sluice.release import PREFIX
 
 MODEL_LABEL = PREFIX + "model"
+SERVER = "server"
+"""The container that runs the version's image."""
 CRASHES = 3
 """Restarts of a container that is not ready from which on waiting is pointless."""
 UNPULLABLE = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -26,17 +28,16 @@ def name_of(model: str, version: str) -> str:
 def manifest(template: Document, model: str, namespace: str, spec: WorkloadSpec) -> dict[str, Any]:
     """`template` with all that a version decides; the rest (probes, volumes, grace period …) is the template's.
 
-    Raises BadInput if the template has no container.
+    Raises BadInput if the template has no container `server`; other containers are left alone.
     """
     pod = template.get("spec", {}).get("template", {})
-    containers = pod.get("spec", {}).get("containers")
-    if template.get("kind") != "Deployment" or not containers:
+    containers = pod.get("spec", {}).get("containers", [])
+    if template.get("kind") != "Deployment" or SERVER not in [entry["name"] for entry in containers]:
         raise BadInput(
-            "the workload's template is no Deployment with a container; begin with manifests/base/workload.yaml"
+            f"the template is no Deployment with a container named {SERVER}; begin with manifests/base/workload.yaml"
         )
     identity = {"app": model, "version": spec.version}
     labels = identity | {MODEL_LABEL: model}
-    server, *sidecars = containers
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -56,7 +57,7 @@ def manifest(template: Document, model: str, namespace: str, spec: WorkloadSpec)
                     **pod.get("metadata", {}),
                     "labels": _merged(pod.get("metadata", {}).get("labels"), labels),
                 },
-                "spec": {**pod["spec"], "containers": [_container(server, model, spec), *sidecars]},
+                "spec": {**pod["spec"], "containers": [_container(entry, model, spec) for entry in containers]},
             },
         },
     }
@@ -80,6 +81,8 @@ def status(deployment: Document, pods: Sequence[Document]) -> WorkloadStatus:
 
 
 def _container(template: Mapping[str, Any], model: str, spec: WorkloadSpec) -> dict[str, Any]:
+    if template["name"] != SERVER:
+        return dict(template)
     set_here = {**spec.environment, "MODEL_ID": model, "REVISION": spec.revision, "VERSION": spec.version}
     kept = [entry for entry in template.get("env", []) if entry["name"] not in set_here]
     resources = template.get("resources", {})
