@@ -1,4 +1,4 @@
-"""Background work of the server: garbage collection whenever a change can have made garbage, and what exists from the start."""
+"""Garbage collection whenever a change can have made garbage, and the namespaces that exist from the start."""
 
 from sandbox.apiserver import garbage
 from sandbox.apiserver.kinds import NAMESPACE

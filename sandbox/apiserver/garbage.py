@@ -1,7 +1,7 @@
 """Garbage collection as a pure function: objects in, what has to be done next out.
 
-Dependents go when all their owners are gone; foreground deletion holds the owner until its dependents are gone; orphaning
-cuts the dependents loose; a namespace that is being deleted takes its content with it.
+Dependents go when all their owners are gone; foreground deletion holds the owner until its dependents are gone;
+orphaning cuts the dependents loose; a namespace that is being deleted takes its content with it.
 """
 
 from collections import defaultdict
@@ -14,9 +14,10 @@ from sandbox.apiserver.lifecycle import FOREGROUND, ORPHAN
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do to one object. `verb`: delete, delete foreground, drop finalizer, drop owner, finish namespace."""
+    """One thing to do to one object."""
 
     verb: str
+    """One of: delete, delete foreground, drop finalizer, drop owner, finish namespace."""
     kind: Kind
     namespace: str | None
     name: str

@@ -94,10 +94,10 @@ def _istio(area: str, versions: tuple[str, ...], plural: str, name: str, short: 
     )
 
 
-_EVENT_FIELDS = tuple(
-    f"involvedObject.{field}"
-    for field in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-) + ("reason", "reportingComponent", "source", "type")
+_EVENT_FIELDS = (
+    *(f"involvedObject.{key}" for key in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion")),
+    *("involvedObject.fieldPath", "reason", "reportingComponent", "source", "type"),
+)
 _POD_FIELDS = ("spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "status.phase", "status.podIP")
 _ISTIO_NETWORKING = ("v1", "v1beta1", "v1alpha3")
 _ISTIO_SECURITY = ("v1", "v1beta1")

@@ -1,4 +1,4 @@
-"""The life of an object: what the server writes into its metadata on create, update and delete. Pure: time and ids come in."""
+"""The life of an object: what create, update and delete write into it. Pure: time and ids come in."""
 
 from collections.abc import Mapping
 from copy import deepcopy

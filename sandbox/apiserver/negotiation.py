@@ -32,7 +32,7 @@ def accepted(header: str) -> list[Wanted]:
 
 
 def wanted_form(header: str) -> tuple[str, str]:
-    """The form (`Table`, `APIGroupDiscoveryList`, or empty) and its version that the client prefers among those known."""
+    """The form that the client prefers (`Table`, `APIGroupDiscoveryList`, or empty) and its version."""
     for one in accepted(header):
         form = one.parameters.get("as", "")
         if one.media_type in ("application/json", "*/*", "") and form in ("", "Table", "APIGroupDiscoveryList"):

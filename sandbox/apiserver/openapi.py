@@ -1,4 +1,4 @@
-"""OpenAPI v3 documents: what `kubectl apply` and `kubectl explain` read. They describe the subset, one per group version."""
+"""OpenAPI v3 documents of the subset, one per group version: what `kubectl apply` and `kubectl explain` read."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
-"""Lists in pages: `limit` and `continue` as a real API server does them, except that a later page shows the present state.
+"""Lists in pages: `limit` and `continue`; unlike a real API server's, a later page shows the present state.
 
-The resourceVersion of all pages is the first one's, so a watch from there brings what a later page already showed once more.
+The resourceVersion of all pages is the first one's, so a watch from there brings every change, perhaps once more.
 """
 
 import base64

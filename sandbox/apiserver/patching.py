@@ -1,4 +1,4 @@
-"""The three patch formats: JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge patch of the built-in kinds."""
+"""The patch formats: JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge patch (built-in kinds)."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy

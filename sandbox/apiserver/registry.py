@@ -1,4 +1,4 @@
-"""The verbs of the API on objects: rules applied to the store. Synchronous, so every verb is atomic on the event loop."""
+"""The verbs of the API: rules applied to the store. Synchronous, so every verb is atomic on the event loop."""
 
 import secrets
 import uuid
@@ -110,7 +110,7 @@ class Registry:
         return {**metadata, "name": f"{metadata['generateName'][:58]}{suffix}"}
 
     def _with_address(self, kind: Kind, item: Object) -> Object:
-        """A service gets an address that no other one has. Nothing listens there: the gateway routes by EndpointSlice."""
+        """A service gets an address of its own. Nothing listens there: the gateway routes by EndpointSlice."""
         spec = item.get("spec", {})
         if kind is not SERVICE or spec.get("clusterIP") or spec.get("type") == "ExternalName":
             return item

@@ -45,7 +45,7 @@ def label_problems(item: Object) -> Iterator[Cause]:
     """Labels whose value a selector could not name."""
     for value in (item["metadata"].get("labels") or {}).values():
         if len(value) > 63 or not _LABEL_VALUE.fullmatch(value):
-            text = "a valid label must be an empty string or consist of at most 63 alphanumeric characters, '-', '_' or '.'"
+            text = "a valid label must be empty or consist of at most 63 alphanumeric characters, '-', '_' or '.'"
             yield Cause("metadata.labels", f"Invalid value: {json.dumps(value)}: {text}")
 
 

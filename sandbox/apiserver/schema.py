@@ -1,4 +1,4 @@
-"""OpenAPI schemas of the kinds: checks an object, prunes what the schema does not know, and says where each problem is."""
+"""OpenAPI schemas of the kinds: check an object, prune what the schema does not know, say where each problem is."""
 
 import json
 import re
@@ -87,7 +87,7 @@ def printer_columns() -> dict[tuple[str, str], list[Object]]:
 
 
 def _without_null(schema: Any) -> Any:
-    """The source writes optional fields as ["string", "null"]; nulls are dropped before the check, so the type is plain."""
+    """The source types optional fields ["string", "null"]; nulls are dropped before the check, so "string" it is."""
     if isinstance(schema, list):
         return [_without_null(element) for element in schema]
     if not isinstance(schema, dict):

@@ -15,7 +15,7 @@ _FUTURE_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Watch:
-    """What a client watches. `since` None starts with what exists; `initial_end` marks the end of that by a bookmark."""
+    """What a client watches. `since` None starts with what exists; `initial_end` asks for a bookmark after that."""
 
     kind: Kind
     version: str
