@@ -24,6 +24,8 @@ from sluice.ledger.chain import GENESIS, from_bytes, seal, to_bytes, verify, ver
 from sluice.ports import Entry
 
 PATIENCE_SECONDS = 1.0
+"""How long an unreadable newest entry is given to become whole."""
+PAUSE_SECONDS = 0.05
 ATTEMPTS = 100
 _NUMBER = re.compile(r"(\d{6})\.json")
 _NAME = re.compile(r"\w[\w.:+@=-]*")
@@ -105,7 +107,7 @@ class FsspecLedger:
         """The newest entry; if it is not whole, its writer gets a moment to finish."""
         deadline = time.monotonic() + self._patience_seconds
         while (entry := self._read(folder, number)) is None and time.monotonic() < deadline:
-            time.sleep(self._patience_seconds / 20)
+            time.sleep(PAUSE_SECONDS)
         return entry
 
     def _entries(self, folder: str) -> Sequence[Entry]:

@@ -18,7 +18,7 @@ def summary(entries: Sequence[Entry]) -> dict[str, Any]:
     plan = next((entry.data for entry in entries if entry.kind == "plan"), {})
     durations = overhead(entries)
     return {
-        "revision": plan.get("request", {}).get("revision", ""),
+        "revision": entries[0].data.get("revision", ""),
         "version": plan.get("version", ""),
         **_outcome(entries),
         "examination": _examination(entries),
