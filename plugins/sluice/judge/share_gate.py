@@ -37,10 +37,10 @@ def _log_beta(a: float, b: float) -> float:
 class ShareGate:
     """Configuration and what was seen so far. Weights are percent.
 
-    The share *agrees* once the old weight is rejected at `alpha_agree` and the new one is not; it keeps agreeing
-    until the new weight is rejected at `alpha_keep`. Whenever the new weight is rejected (the write has not reached
-    the data plane yet, or the split drifted) counting starts anew, so that an early lag is not held against the rest
-    of the step.
+    The share *agrees* once the old weight is rejected at `alpha_agree` and the new one is not; it keeps agreeing until
+    the new weight is rejected at `alpha_keep`. Whenever the new weight is rejected (the write has not reached the data
+    plane yet, or the split drifted) counting starts anew, so that an early lag is not held against the whole step;
+    to agree again, the share that contradicted must be rejected like the old weight.
     """
 
     old_weight: float
@@ -71,11 +71,15 @@ class ShareGate:
         return replace(seen, agrees=agrees, contradicted=None if agrees else self.contradicted)
 
     def _log_e(self) -> tuple[float, float]:
-        old = log_e_weight(self.canary, self.stable, self.old_weight / 100.0)
+        """Return log E against what must be rejected to agree, and against the new weight."""
+        others = [self.old_weight / 100.0]
+        if self.contradicted:
+            others.append(self.contradicted.canary / (self.contradicted.canary + self.contradicted.stable))
+        old = min(log_e_weight(self.canary, self.stable, share) for share in others)
         return old, log_e_weight(self.canary, self.stable, self.new_weight / 100.0)
 
     def verdict(self) -> Verdict:
-        """Return non_inferior if the share agrees, no_data if there is none or it contradicts, else inconclusive."""
+        """Return non_inferior if the share agrees, no_data if it contradicts or is not known, else inconclusive."""
         total = self.canary + self.stable
         old, new = self._log_e()
         numbers = {"canary_started": float(self.canary), "stable_started": float(self.stable)}
