@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ Key = tuple[str, str]
 
 WATCH_SECONDS = 300
 RETRY_SECONDS = 0.2
+KUBECONFIG_WITHIN_SECONDS = 20
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ class KubernetesApi:
     @classmethod
     @contextlib.asynccontextmanager
     async def connect(cls, kubeconfig: Path) -> AsyncIterator[KubernetesApi]:
+        await _await_file(kubeconfig)
         configuration: Any = type.__call__(client.Configuration)
         await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         api_client: Any = type.__call__(client.ApiClient, configuration)
@@ -84,6 +87,18 @@ class KubernetesApi:
             yield cls(api_client)
         finally:
             await api_client.close()
+
+    async def resource(self, api_version: str, kind: str) -> Resource:
+        """The address of a kind, by discovery.
+
+        Raises:
+            KubernetesApiError: the server does not know it.
+        """
+        answer = await self._request("GET", Resource(api_version, "").path().rstrip("/"))
+        for entry in answer["resources"]:
+            if entry["kind"] == kind and "/" not in entry["name"]:
+                return Resource(api_version, entry["name"], entry["namespaced"])
+        raise KubernetesApiError(404, "NotFound", f"the server knows no {kind} in {api_version}")
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         return await self._request("GET", resource.path(namespace, name))
@@ -157,6 +172,15 @@ class KubernetesApi:
             _request_timeout=aiohttp.ClientTimeout(total=limit_seconds),
         )
         return response
+
+
+async def _await_file(kubeconfig: Path) -> None:
+    """The API server writes it when it starts, which may be a moment later."""
+    deadline = time.monotonic() + KUBECONFIG_WITHIN_SECONDS
+    while not await asyncio.to_thread(kubeconfig.exists):
+        if time.monotonic() > deadline:
+            raise FileNotFoundError(f"there is no kubeconfig {kubeconfig}: is the API server running?")
+        await asyncio.sleep(RETRY_SECONDS / 4)
 
 
 async def _raise_for_status(response: aiohttp.ClientResponse) -> None:

@@ -16,6 +16,7 @@ from sandbox import kubernetes_api as k8s
 from sandbox.node.addresses import POD_NETWORK
 
 HEARTBEAT_SECONDS = 10
+RETRY_SECONDS = 0.2
 
 Json = dict[str, Any]
 
@@ -23,7 +24,19 @@ log = logging.getLogger(__name__)
 
 
 async def register(api: k8s.KubernetesApi, name: str, port: int) -> None:
-    """Create the object unless it exists, and report ready."""
+    """Create the object unless it exists, and report ready; waits for an API server that does not answer yet."""
+    while True:
+        try:
+            await _create(api, name)
+            await _report(api, name, port)
+            log.info("node %s registered, kubelet port %d", name, port)
+            return
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.warning("node %s cannot register: %s", name, error)
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _create(api: k8s.KubernetesApi, name: str) -> None:
     labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": platform.machine()}
     node = {
         "apiVersion": "v1",
@@ -36,8 +49,6 @@ async def register(api: k8s.KubernetesApi, name: str, port: int) -> None:
     except k8s.KubernetesApiError as error:
         if error.status != 409:
             raise
-    await _report(api, name, port)
-    log.info("node %s registered, kubelet port %d", name, port)
 
 
 async def keep_registered(api: k8s.KubernetesApi, name: str, port: int) -> None:

@@ -1,0 +1,281 @@
+"""Starting, watching and stopping the sandbox's processes. They live on without whoever started them.
+
+Each component has a pid file with its start time: what is running is left alone, what died is started again, and
+nothing that was not started here is ever signalled. A start that fails stops what it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sandbox.processes import ProcessIdentity, replace_file
+
+HOST = "127.0.0.1"
+PROJECT = Path(__file__).resolve().parents[1]
+HEALTHY_WITHIN_SECONDS = 30.0
+STOP_WITHIN_SECONDS = 15.0
+POLL_SECONDS = 0.05
+
+Say = Callable[[str], None]
+
+
+class SandboxError(Exception):
+    """The sandbox cannot be started as asked; the message names what is in the way and the remedy."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Each is an option of `up`; 0 means: a free one, kept from then on."""
+
+    api: int
+    gateway: int
+    metrics: int
+    node: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the processes are started with; absolute paths."""
+
+    state: Path
+    bundles: Path
+    runtime_path: Path
+    ports: Ports
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.state / "kubeconfig"
+
+    def described(self) -> dict[str, Any]:
+        """`sandbox.json`: where everything is."""
+        ports = self.ports
+        return {
+            "api_url": f"http://{HOST}:{ports.api}",
+            "gateway_url": f"http://{HOST}:{ports.gateway}",
+            "metrics_url": f"http://{HOST}:{ports.metrics}/metrics",
+            "node_url": f"http://{HOST}:{ports.node}",
+            "federate_url": f"http://{HOST}:{ports.node}/federate",
+            "kubeconfig": str(self.kubeconfig),
+            "access_log": str(self.state / "gateway" / "access.log"),
+            "state": str(self.state),
+            "bundles": str(self.bundles),
+            "runtime_path": str(self.runtime_path),
+            "ports": asdict(ports),
+        }
+
+
+@dataclass(frozen=True)
+class Component:
+    """One process: the module it runs, its ports by the option that chooses them, and where it reports health."""
+
+    name: str
+    arguments: tuple[str, ...]
+    ports: dict[str, int]
+    health_url: str | None
+
+
+def components(settings: Settings) -> tuple[Component, ...]:
+    """In the order of starting; stopping goes the other way round."""
+    state, ports = settings.state, settings.ports
+    kubeconfig = ("--kubeconfig", str(settings.kubeconfig))
+    api = ("--port", str(ports.api), "--database", str(state / "cluster.sqlite"), *kubeconfig)
+    node = (
+        *(*kubeconfig, "--state", str(state / "node"), "--port", str(ports.node)),
+        *("--bundles", str(settings.bundles), "--runtime-path", str(settings.runtime_path)),
+    )
+    gateway = (
+        *(*kubeconfig, "--state", str(state / "gateway")),
+        *("--port", str(ports.gateway), "--metrics-port", str(ports.metrics)),
+    )
+    metrics = {"--gateway-port": ports.gateway, "--metrics-port": ports.metrics}
+    return (
+        Component("apiserver", api, {"--api-port": ports.api}, f"http://{HOST}:{ports.api}/readyz"),
+        Component("controllers", kubeconfig, {}, None),
+        Component("node", node, {"--node-port": ports.node}, f"http://{HOST}:{ports.node}/healthz"),
+        Component("gateway", gateway, metrics, f"http://{HOST}:{ports.metrics}/healthz"),
+    )
+
+
+def up(settings: Settings, say: Say) -> Settings:
+    """Start what does not run, wait until all is healthy, and describe it in `sandbox.json`.
+
+    Returns:
+        The settings with the ports that were chosen.
+
+    Raises:
+        SandboxError: a port is taken, the sandbox runs with other settings, or a component does not become healthy.
+    """
+    settings.state.mkdir(parents=True, exist_ok=True)
+    with _only_one(settings.state):
+        known = describe(settings.state)
+        settings = _with_ports(settings, known)
+        parts = components(settings)
+        missing = [part for part in parts if running(settings.state, part.name) is None]
+        if len(missing) < len(parts) and known and known != settings.described():
+            raise SandboxError(_differs(known, settings.described()))
+        _refuse_taken_ports(missing)
+        replace_file(settings.state / "sandbox.json", json.dumps(settings.described(), indent=2) + "\n")
+        _start(settings, parts, missing, restarted=known is not None and len(missing) < len(parts), say=say)
+    return settings
+
+
+def down(state: Path, say: Say) -> None:
+    """Stop what `up` started, the last first. Pods end within their grace period, up to the node's bound."""
+    if not state.is_dir():
+        say(f"nothing runs: there is no {state}")
+        return
+    with _only_one(state):
+        for name in ("gateway", "node", "controllers", "apiserver"):
+            _stop(state, name, say)
+
+
+def describe(state: Path) -> dict[str, Any] | None:
+    """The last `sandbox.json`."""
+    try:
+        described: dict[str, Any] = json.loads((state / "sandbox.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return described
+
+
+def running(state: Path, name: str) -> ProcessIdentity | None:
+    identity = ProcessIdentity.read(_pid_file(state, name))
+    return identity if identity and identity.alive() else None
+
+
+def healthy(component: Component) -> bool:
+    """Whether it says so itself; one without an address is healthy when it runs."""
+    if component.health_url is None:
+        return True
+    try:
+        with urllib.request.urlopen(component.health_url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def log_of(state: Path, name: str) -> Path:
+    return state / "logs" / f"{name}.log"
+
+
+def _start(
+    settings: Settings, parts: Iterable[Component], missing: list[Component], *, restarted: bool, say: Say
+) -> None:
+    began = time.monotonic()
+    deadline = began + HEALTHY_WITHIN_SECONDS
+    started: list[Component] = []
+    try:
+        if any(part.name == "apiserver" for part in missing):
+            # The clients wait for the new one; an old one could name another port.
+            settings.kubeconfig.unlink(missing_ok=True)
+        for part in missing:
+            if restarted:
+                say(f"{part.name} is not running any more: starting it again")
+            _launch(settings.state, part)
+            started.append(part)
+        for part in parts:
+            _await_health(settings.state, part, deadline)
+            note = "was running" if part not in missing else f"healthy after {time.monotonic() - began:.1f} s"
+            say(f"{part.name:12} {note}")
+    except BaseException:
+        for part in reversed(started):
+            _stop(settings.state, part.name, say)
+        raise
+
+
+def _launch(state: Path, component: Component) -> None:
+    log = log_of(state, component.name)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"sandbox.{component.name}", *component.arguments],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    if identity := ProcessIdentity.of(process.pid):
+        identity.write(_pid_file(state, component.name))
+
+
+def _await_health(state: Path, component: Component, deadline: float) -> None:
+    while not healthy(component) or running(state, component.name) is None:
+        if running(state, component.name) is None:
+            raise SandboxError(f"{component.name} ended while starting. {_last_words(state, component.name)}")
+        if time.monotonic() > deadline:
+            late = f"{component.name} is not healthy after {HEALTHY_WITHIN_SECONDS:g} s"
+            raise SandboxError(f"{late}. {_last_words(state, component.name)}")
+        time.sleep(POLL_SECONDS)
+
+
+def _last_words(state: Path, name: str) -> str:
+    log = log_of(state, name)
+    lines = log.read_text(errors="replace").strip().splitlines()[-8:] if log.exists() else []
+    return f"The end of {log}:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _stop(state: Path, name: str, say: Say) -> None:
+    pid_file = _pid_file(state, name)
+    identity = running(state, name)
+    if identity:
+        went = identity.end(STOP_WITHIN_SECONDS)
+        say(f"{name:12} stopped" if went else f"{name:12} killed: it did not end within {STOP_WITHIN_SECONDS:g} s")
+    pid_file.unlink(missing_ok=True)
+
+
+def _pid_file(state: Path, name: str) -> Path:
+    return state / "pids" / f"{name}.json"
+
+
+@contextlib.contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    """One `up` or `down` of this sandbox at a time."""
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SandboxError(f"another `up` or `down` of {state} is at work; wait for its end") from None
+        yield
+
+
+def _with_ports(settings: Settings, known: dict[str, Any] | None) -> Settings:
+    """Ports asked for as 0 are the ones chosen before, or free ones."""
+    before = known["ports"] if known else {}
+    chosen = {name: port or before.get(name, 0) for name, port in asdict(settings.ports).items()}
+    with contextlib.ExitStack() as held:
+        for name, port in chosen.items():
+            if port == 0:
+                probe = held.enter_context(socket.create_server((HOST, 0)))
+                chosen[name] = probe.getsockname()[1]
+    return Settings(settings.state, settings.bundles, settings.runtime_path, Ports(**chosen))
+
+
+def _refuse_taken_ports(parts: Iterable[Component]) -> None:
+    for part in parts:
+        for option, port in part.ports.items():
+            try:
+                socket.create_server((HOST, port)).close()
+            except OSError:
+                raise SandboxError(
+                    f"port {port}, which the {part.name} needs, is taken by another program: "
+                    f"stop that program, or choose another port with {option} PORT (0: a free one)"
+                ) from None
+
+
+def _differs(known: dict[str, Any], asked: dict[str, Any]) -> str:
+    names = [name for name in ("ports", "bundles", "runtime_path") if known.get(name) != asked[name]]
+    pairs = "; ".join(f"{name} {known.get(name)}, asked for {asked[name]}" for name in names)
+    return f"the sandbox in {asked['state']} runs with other settings ({pairs}): stop it first with `down`"
