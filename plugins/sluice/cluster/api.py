@@ -92,15 +92,6 @@ class Api:
             Request("patch", "PATCH", kind, namespace, name, patch, _MANAGED, kind_of_body, repeatable)
         )
 
-    async def apply(self, kind: Kind, namespace: str, body: Document) -> Document:
-        """Server-side apply: creates the object, or makes the fields of `body` so; nothing is written if they are."""
-        name, query, kind_of_body = (
-            body["metadata"]["name"],
-            _MANAGED | {"force": "true"},
-            "application/apply-patch+yaml",
-        )
-        return await self._send(Request("patch", "PATCH", kind, namespace, name, body, query, kind_of_body, True))
-
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object after all that it owns: it is there as long as they are."""
         body = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}

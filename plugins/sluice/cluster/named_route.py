@@ -59,21 +59,29 @@ def _check_destinations(route: Route, at: str, coordinates: Coordinates) -> None
             )
 
 
-def weights_of(destinations: Sequence[Mapping[str, Any]], at: str) -> dict[str, int]:
-    """Percent by version. Raises Ambiguous if a destination is no version's, or they do not make 100."""
-    found: dict[str, int] = {}
-    for number, entry in enumerate(destinations):
-        name = entry["destination"].get("subset")
-        version = None if name is None else version_of(name)
-        if version is None:
+def check_weights(destinations: Sequence[Mapping[str, Any]], at: str) -> None:
+    """Raises Ambiguous if a destination is no version's, or they do not make 100."""
+    subsets = [entry["destination"].get("subset") for entry in destinations]
+    for number, name in enumerate(subsets):
+        if name is None or version_of(name) is None:
             problem = "no subset" if name is None else f"the subset {name}"
             raise Ambiguous(f"{at}[{number}] has {problem}; releases need v-<version>, defined in the DestinationRule")
-        if version in found:
+        if name in subsets[:number]:
             raise Ambiguous(f"{at}[{number}] names the subset {name} again; keep one destination with the whole weight")
-        found[version] = entry.get("weight", 100 if len(destinations) == 1 else 0)
+    found = weights_of(destinations)
     if sum(found.values()) != 100 or min(found.values()) < 0:
         shares = ", ".join(f"{version} {weight}" for version, weight in found.items())
         raise Ambiguous(f"{at}: the weights ({shares}) do not make 100; correct them")
+
+
+def weights_of(destinations: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Percent by version, as written; a subset that is no version's stands for itself."""
+    found: dict[str, int] = {}
+    for entry in destinations:
+        name = entry["destination"].get("subset", "(no subset)")
+        weight = entry.get("weight", 100 if len(destinations) == 1 else 0)
+        version = version_of(name) or name
+        found[version] = found.get(version, 0) + weight
     return found
 
 

@@ -17,6 +17,8 @@ from sluice.release import Phase, Record
 
 ATTEMPTS = 5
 """Tries to write the DestinationRule: its subsets are nobody else's, so a conflict only means reading it again."""
+RESTORE_ATTEMPTS = 50
+"""Tries to go back to last good; the user's edits do not stop it, so more than a few mean that something is wrong."""
 PAUSE_SECONDS = 0.1
 """After a conflict."""
 
@@ -42,23 +44,25 @@ class KubernetesTraffic:
         return await self._send(vs, virtualservice.write_patch(vs, record, self._coordinates), repeatable=False)
 
     async def restore(self, seen: RouteState, record: Record) -> RouteState:
-        """Reads and plans anew on every conflict, until it holds: how long to try is the caller's to say.
+        """Reads and plans anew on a conflict: what was committed or rolled back since `seen` stays so.
 
-        Weights that make no sense do not stop it. Raises Superseded if another release holds the traffic by now, and
-        Unreachable if the API server does not answer.
+        Raises Superseded if another release holds the traffic by now, Conflict if others write without a pause for
+        RESTORE_ATTEMPTS, Unreachable if the API server does not answer.
         """
-        while True:
-            vs = await self._virtual_service()
-            planned = _replanned(virtualservice.record_of(vs, self._coordinates), seen, record)
-            if vs["metadata"]["uid"] != seen.uid:
-                raise Superseded(f"{self._coordinates.where} is another object than the release began with")
+        for _ in range(RESTORE_ATTEMPTS - 1):
             try:
-                await self._ensure_subsets(planned)
-                return await self._send(
-                    vs, virtualservice.restore_patch(vs, planned, self._coordinates), repeatable=True
-                )
+                return await self._restore(seen, record)
             except Conflict:
                 await self._sleep(PAUSE_SECONDS)
+        return await self._restore(seen, record)
+
+    async def _restore(self, seen: RouteState, record: Record) -> RouteState:
+        vs = await self._virtual_service()
+        if vs["metadata"]["uid"] != seen.uid:
+            raise Superseded(f"{self._coordinates.where} is another object than the release began with")
+        planned = _replanned(virtualservice.record_of(vs, self._coordinates), seen, record)
+        await self._ensure_subsets(planned)
+        return await self._send(vs, virtualservice.restore_patch(vs, planned, self._coordinates), repeatable=True)
 
     async def sweep(self, keep: Sequence[str]) -> None:
         named = virtualservice.named_versions(await self._virtual_service(), self._coordinates)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sluice.cluster import destinationrule
 from sluice.cluster.coordinates import Coordinates, Document, Operation, subset, version_of
-from sluice.cluster.named_route import Route, named_route, shape, weights_of
+from sluice.cluster.named_route import Route, check_weights, named_route, shape, weights_of
 from sluice.errors import Ambiguous
 from sluice.ports import RouteState
 from sluice.release import PREFIX, Record, from_annotations, probed, to_annotations, weights
@@ -30,11 +30,18 @@ _NOT_COPIED = _MIRROR | {"name", "match", "route", "fault"}
 
 
 def read(vs: Document, dr: Document, coordinates: Coordinates) -> RouteState:
-    """The weights and the record. Raises Ambiguous, naming object, field and remedy, if they are not clear."""
+    """The weights and the record. Raises Ambiguous, naming object, field and remedy, if they are not clear.
+
+    Between releases the destinations alone say who has the traffic, so they must be in order. During a release the
+    record says it: destinations that somebody edited are then reported as they are, and never stop the way back.
+    """
     index, route = named_route(vs, coordinates)
-    found = weights_of(route["route"], f"{coordinates.where}: spec.http[{index}].route")
-    destinationrule.check(dr, coordinates, found)
     record = record_of(vs, coordinates)
+    found = weights_of(route["route"])
+    at_rest = record is None or record.closed
+    if at_rest:
+        check_weights(route["route"], f"{coordinates.where}: spec.http[{index}].route")
+    destinationrule.check(dr, coordinates, found if at_rest else ())
     _check_probe_routes(vs, record, coordinates)
     metadata = vs["metadata"]
     return RouteState(found, record, metadata["uid"], metadata["resourceVersion"])

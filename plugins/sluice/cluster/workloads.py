@@ -44,11 +44,16 @@ class KubernetesWorkloads:
 
     async def ensure(self, spec: WorkloadSpec) -> None:
         body = deployment.manifest(self._read_template(), self._model, self._namespace, spec)
-        applied = await self._api.apply(DEPLOYMENT, self._namespace, body)
-        if "deletionTimestamp" in applied["metadata"]:
-            raise Conflict(
-                f"Deployment {self._namespace}/{body['metadata']['name']} is still being removed; wait for it"
-            )
+        name = body["metadata"]["name"]
+        try:
+            found = await self._api.get(DEPLOYMENT, self._namespace, name)
+        except Missing:
+            await self._api.create(DEPLOYMENT, self._namespace, body)
+            return
+        if "deletionTimestamp" in found["metadata"]:
+            raise Conflict(f"Deployment {self._namespace}/{name} is still being removed; wait for it")
+        if not deployment.holds(found["spec"], body["spec"]):
+            await self._api.replace(DEPLOYMENT, self._namespace, {**found, "spec": body["spec"]})
 
     async def status(self, version: str) -> WorkloadStatus:
         found = await self._api.get(DEPLOYMENT, self._namespace, deployment.name_of(self._model, version))

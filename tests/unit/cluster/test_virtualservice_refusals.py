@@ -125,6 +125,7 @@ def test_weights_are_reported_as_written() -> None:
 EDITS: dict[str, Callable[[Document], object]] = {
     "weights that do not make 100": lambda route: route["route"][1].update(weight=7),
     "a subset gone": lambda route: route["route"][1]["destination"].pop("subset"),
+    "a subset that is no version's": lambda route: route["route"][0]["destination"].update(subset="stable"),
     "a destination twice": lambda route: route["route"].append(route["route"][0]),
 }
 
@@ -134,5 +135,6 @@ def test_weights_that_make_no_sense_do_not_stop_the_way_back(edit: Callable[[Doc
     shifted = release.shifted(release.examined(begun()), 0)
     state = patched(virtual_service(), write_patch(virtual_service(), shifted, MODEL))
     edit(state["spec"]["http"][-1])
+    assert read(state, RULE, MODEL).weights != {OLD: 95, NEW: 5}
     after = patched(state, restore_patch(state, release.rolled_back(shifted, "slow"), MODEL))
     assert read(after, RULE, MODEL).weights == {OLD: 100}
