@@ -1,23 +1,30 @@
 """The ledger's objects: `<url>/<model>/<release>/<number>.json`, each created exclusively and never changed or removed.
 
 Several processes append to one release: who finds the next number taken reads what was written there and takes the next
-one. A process that is stopped while it writes leaves an unreadable object. As the newest one it is no entry; the next
-writer waits a moment, lest it is still being written, then goes on behind it and links to the last whole entry: it is
-superseded. An unreadable object that a later entry *does* link to is damage, and reading the release is refused.
+one. Object stores put whole objects; on a disk, an entry is written under another name first and then hard-linked, so
+that nobody sees half of it, and a writer that is stopped leaves a draft that nobody reads.
+
+Where neither holds (other file systems, a disk that lost power), the newest object may be unreadable. It is no entry:
+the next writer waits a moment, lest it is still being written, then goes on behind it and links to the last whole one,
+which supersedes it. An unreadable object that a later entry *does* link to is damage: reading the release is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from sluice.errors import BadInput, Conflict, Refused, Unreachable
 from sluice.ledger.chain import GENESIS, from_bytes, seal, to_bytes, verify, verify_hash
@@ -87,13 +94,25 @@ class FsspecLedger:
         try:
             if entry.previous_hash == GENESIS:
                 self._fs.makedirs(folder, exist_ok=True)
-            with self._fs.open(path, "xb") as file:
-                file.write(to_bytes(entry))
+            self._write_new(path, to_bytes(entry))
         except FileExistsError:
             return False
         except OSError as error:
             raise _unreachable("write", path, error) from error
         return True
+
+    def _write_new(self, path: str, content: bytes) -> None:
+        """Raises FileExistsError if the path is taken."""
+        if not isinstance(self._fs, LocalFileSystem):
+            with self._fs.open(path, "xb") as file:
+                file.write(content)
+            return
+        draft = Path(f"{path}.{uuid4().hex}")
+        try:
+            draft.write_bytes(content)
+            os.link(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _find_tail(self, folder: str) -> _Tail:
         numbers = self._numbers(folder)
