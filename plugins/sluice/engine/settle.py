@@ -45,11 +45,22 @@ async def settle(ports: Ports, plan: Plan) -> Record | None:
 
 
 def cause(plan: Plan, entries: Sequence[Entry]) -> str:
-    """Why an undecided release ends: its last failed use case, else that it was meant to, or stopped from outside."""
-    failures = [entry for entry in entries if entry.kind == "ended" and "error" in entry.data]
+    """Why an undecided release ends: what failed last for good, else that it was meant to, or stopped from outside."""
+    failures = _failures(entries)
     if failures:
-        return str(failures[-1].data["sentence"])
+        return failures[-1]
     return DRY_RUN if plan.request.dry_run and any(entry.kind == "examined" for entry in entries) else STOPPED
+
+
+def _failures(entries: Sequence[Entry]) -> list[str]:
+    """What the release's tasks failed of, oldest first, without what was tried again since, and without its end."""
+    last: dict[tuple[str, int | None], str] = {}
+    for entry in entries:
+        if entry.kind in ("started", "ended") and entry.data["use_case"] not in ("settle", "conclude"):
+            task = (entry.data["use_case"], entry.data["step"])
+            last.pop(task, None)
+            last[task] = entry.data.get("sentence", "")
+    return [sentence for sentence in last.values() if sentence]
 
 
 async def settle_leftover(ports: Ports, plan: Plan, record: Record) -> None:
