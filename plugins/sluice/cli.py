@@ -56,7 +56,7 @@ def history(
         return
     table = Table("release", "revision", "outcome", "reason")
     for row in rows:
-        table.add_row(row["release"], row["revision"], row["outcome"], row["sentence"])
+        table.add_row(row["release"], row["revision"], row["outcome"], row["reason"])
     console.print(table)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from sluice import release as state
@@ -18,11 +20,12 @@ from sluice.engine.evidence import quality_gate
 from sluice.engine.journal import Journal, use_case
 from sluice.engine.plan import Plan, prompts_digest
 from sluice.engine.writes import restore, transition
-from sluice.errors import Refused, RolledBack
+from sluice.errors import Refused, RolledBack, SluiceError
 from sluice.judge import Outcome, Pair, QualityGate, Verdict
 from sluice.ports import Answer, Ports, Prompt, Role
 from sluice.release import Record
 
+ROLES: tuple[Role, ...] = ("canary", "stable")
 KEPT_ANSWERS = 50
 """Prompts that changed sides, whose two answers the ledger keeps for the reader."""
 
@@ -36,12 +39,16 @@ class Asked:
     scores: Mapping[Role, float]
 
     @property
-    def pair(self) -> Pair:
+    def pair(self) -> Pair | None:
+        """None if stable did not answer: its failure says nothing about the canary's quality, least of all good."""
+        if "stable" in self.answers and self.answers["stable"].error:
+            return None
         return Pair(self.prompt.id, self.prompt.category, self.scores["canary"], self.scores.get("stable"))
 
     @property
     def changed_sides(self) -> bool:
-        return "stable" in self.scores and self.scores["canary"] != self.scores["stable"]
+        pair = self.pair
+        return pair is not None and pair.stable_score is not None and pair.canary_score != pair.stable_score
 
 
 async def examine(ports: Ports, plan: Plan, epoch: int, root: Path) -> Verdict:
@@ -98,13 +105,17 @@ async def _pairs(ports: Ports, plan: Plan, record: Record, prompts: Sequence[Pro
             if decided.is_set():
                 return
             asked.append(one)
-            gate = gate.observe(one.pair)
+            if one.pair is not None:
+                gate = gate.observe(one.pair)
             if gate.verdict().outcome in (Outcome.regression, Outcome.non_inferior):
                 decided.set()
 
-    async with asyncio.TaskGroup() as group:
-        workers = [group.create_task(worker()) for _ in range(plan.policy.gates.quality.concurrency)]
-        group.create_task(_keep_lease(ports, plan, workers))
+    try:
+        async with asyncio.TaskGroup() as group:
+            workers = [group.create_task(worker()) for _ in range(plan.policy.gates.quality.concurrency)]
+            group.create_task(_keep_lease(ports, plan, workers))
+    except* SluiceError as errors:
+        raise errors.exceptions[0] from None
     verdict = gate.verdict()
     await journal.note("examined", _evidence(plan, verdict, asked))
     return verdict
@@ -130,17 +141,25 @@ def _evidence(plan: Plan, verdict: Verdict, asked: Sequence[Asked]) -> dict[str,
     return {
         "verdict": verdict.to_record(),
         "seed": plan.release,
-        "pairs": [
-            [one.prompt.id, one.prompt.category, one.scores["canary"], one.scores.get("stable")] for one in asked
-        ],
+        "pairs": [list(astuple(one.pair)) for one in asked if one.pair is not None],
         "changed_sides": [
             {"prompt": vars(one.prompt), "answers": {role: vars(answer) for role, answer in one.answers.items()}}
             for one in changed[:KEPT_ANSWERS]
         ],
-        "probe_errors": {
-            role: sum(bool(one.answers[role].error) for one in asked if role in one.answers)
-            for role in ("canary", "stable")
-        },
+        "probes": {role: _probes([one.answers[role] for one in asked if role in one.answers]) for role in ROLES},
+    }
+
+
+def _probes(answers: Sequence[Answer]) -> dict[str, Any]:
+    """How one version answered: counts, and medians in seconds."""
+    whole = [answer for answer in answers if not answer.error]
+    tpots = [answer.tpot_seconds for answer in whole if answer.tpot_seconds is not None]
+    return {
+        "asked": len(answers),
+        "errors": Counter(answer.error for answer in answers if answer.error),
+        "ttft_p50_seconds": median([answer.ttft_seconds for answer in whole]) if whole else None,
+        "tpot_p50_seconds": median(tpots) if tpots else None,
+        "e2e_p50_seconds": median([answer.e2e_seconds for answer in whole]) if whole else None,
     }
 
 

@@ -34,11 +34,11 @@ class Journal:
 
 @asynccontextmanager
 async def use_case(
-    ports: Ports, of: Release, name: str, step: int | None = None, **more: str
+    ports: Ports, of: Release, name: str, step: int | None = None, more: Mapping[str, str] | None = None
 ) -> AsyncIterator[Journal]:
     """Entries `started` and `ended` around a use case; a killed one leaves no `ended`, a failed one says why."""
     journal = Journal(ports, of)
-    where: dict[str, Any] = {"use_case": name, "step": step, **more}
+    where: dict[str, Any] = {"use_case": name, "step": step, **(more or {})}
     await journal.note("started", where)
     try:
         yield journal

@@ -121,8 +121,8 @@ class _Opening:
 async def plan(ports: Ports, policy: ReleasePolicy, request: Request, root: Path) -> Plan:
     """Resolve and pin. Raises BadInput or Ambiguous for what cannot be released; nothing was touched then."""
     opening = _Opening(policy.model, request.release)
-    triggered_at = request.triggered_at.isoformat()
-    async with use_case(ports, opening, "plan", triggered_at=triggered_at) as journal:
+    asked = {"triggered_at": request.triggered_at.isoformat(), "revision": request.revision}
+    async with use_case(ports, opening, "plan", more=asked) as journal:
         planned = await _resolve(ports, policy, request, root)
         await journal.note("plan", planned.to_record())
     return planned
