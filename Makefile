@@ -1,0 +1,64 @@
+# Two environments: .venv (Airflow, the library, the sandbox, the tests) and .venv-serving (the model servers: torch).
+# TORCH_INDEX: where pip finds torch's CPU build if no wheel lies at hand; without it PyPI's build brings 3 GB of CUDA.
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+PYTHON ?= python3
+TORCH_INDEX ?=
+MODEL ?= arithmetic
+REASON ?= released from the command line
+
+BIN := .venv/bin
+SERVING := .venv-serving/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: install demo up down clean release test lint lock
+
+install: .venv/.installed .venv-serving/.installed
+
+.venv/.installed: requirements.lock pyproject.toml
+	@echo "installing Airflow, the library and the sandbox into .venv (about 90 s) …"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -q -r requirements.lock
+	@$(BIN)/pip install -q --no-deps -e .
+	@touch $@
+
+.venv-serving/.installed: model_image/requirements.lock
+	@echo "installing the model servers' environment into .venv-serving (about 60 s) …"
+	@$(PYTHON) -m venv .venv-serving
+	@$(if $(TORCH_INDEX),$(SERVING)/pip install -q torch==2.13.0 --index-url $(TORCH_INDEX))
+	@$(SERVING)/pip install -q -r model_image/requirements.lock
+	@touch $@
+
+demo: install    ## releases good and bad revisions of a small model, and says what happened
+	@$(BIN)/python -m benchmarks.demo
+
+up: install      ## the sandbox, the guard and Airflow, to look around and release by hand
+	@$(BIN)/python -m benchmarks.demo.world up
+
+down:            ## stops what demo and up have started, and nothing else
+	@if [ -d .venv ]; then $(BIN)/python -m benchmarks.demo.world down; fi
+
+clean: down      ## removes all that demo, up and test have made, but the environments
+	@rm -rf var
+
+release: install ## make release MODEL=arithmetic REVISION=r3
+	@$(BIN)/python -m benchmarks.demo.release --model "$(MODEL)" --revision "$(REVISION)" --reason "$(REASON)"
+
+test: install lint
+	@$(SERVING)/python -m pytest -q tests/serving
+	@$(BIN)/python -m pytest -q
+
+lint: install
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+	@MYPYPATH=plugins $(BIN)/mypy -p sluice -p sandbox -p benchmarks
+	@MYPYPATH=model_image $(SERVING)/mypy -p serving -p arithmetic
+	@$(BIN)/lint-imports
+
+lock:            ## renews both lock files from requirements.in and model_image/requirements.in
+	@rm -rf var/lock && mkdir -p var/lock
+	@for part in . model_image; do \
+	  $(PYTHON) -m venv var/lock/venv --clear && \
+	  var/lock/venv/bin/pip install -q -r $$part/requirements.in && \
+	  var/lock/venv/bin/pip freeze | sed 's/^\(torch==[^+]*\)+.*/\1/' > $$part/requirements.lock || exit 1; \
+	done
+	@rm -rf var/lock
