@@ -117,7 +117,6 @@ async def test_a_stream_without_end_is_given_up(server: Server) -> None:
     async with HttpEndpoint(server.url, "h", "m", timeout_seconds=0.1) as endpoint:
         answer = await endpoint.ask(prompt("hangs"), "canary", "t0k3n")
     assert answer.error == "the answer did not end within 0.1 s"
-    assert answer.text == "4"
 
 
 async def test_many_probes_at_once_get_their_own_answers(endpoint: HttpEndpoint) -> None:
