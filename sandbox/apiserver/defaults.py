@@ -91,6 +91,8 @@ def _pod(item: Object) -> Object:
         },
     )
     status = _filled(item.get("status", {}), {"phase": "Pending", "qosClass": _quality(spec)})
+    if "conditions" in status:
+        status["conditions"] = [_filled(condition, {"lastProbeTime": None}) for condition in status["conditions"]]
     return {**item, "spec": spec, "status": status}
 
 

@@ -4,7 +4,6 @@ import hashlib
 
 from sandbox.apiserver.kinds import Kind, Object, group_version, groups, kinds_of
 
-_VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 _SUBRESOURCE_VERBS = {
     "status": ["get", "patch", "update"],
     "scale": ["get", "patch", "update"],
@@ -65,7 +64,7 @@ def resource_list(group_name: str, version: str) -> Object | None:
 
 
 def _resources(kind: Kind) -> list[Object]:
-    main = _resource(kind.plural, kind.name, kind.namespaced, _VERBS, singular=kind.singular)
+    main = _resource(kind.plural, kind.name, kind.namespaced, list(kind.verbs), singular=kind.singular)
     main["storageVersionHash"] = hashlib.sha256(kind.group_resource.encode()).hexdigest()[:11] + "="
     if kind.short_names:
         main["shortNames"] = list(kind.short_names)
@@ -121,7 +120,7 @@ def _aggregated(plural: str, kind: str, scope: str, verbs: list[str]) -> Object:
 
 
 def _aggregated_resource(kind: Kind, version: str) -> Object:
-    shown = _aggregated(kind.plural, kind.name, "Namespaced" if kind.namespaced else "Cluster", _VERBS)
+    shown = _aggregated(kind.plural, kind.name, "Namespaced" if kind.namespaced else "Cluster", list(kind.verbs))
     if kind.custom:
         shown["responseKind"] = {"group": kind.group, "version": version, "kind": kind.name}
     if kind.short_names:

@@ -87,7 +87,7 @@ class _Server:
             raise status.method_not_allowed()
         if method == "GET":
             return self._read(request, target)
-        if method == "DELETE" and not target.subresource:
+        if method == "DELETE" and not target.subresource and (target.name or "deletecollection" in target.kind.verbs):
             return await self._delete(request, target)
         if method == "POST" and not target.subresource:
             return await self._create(request, target)
@@ -119,12 +119,12 @@ class _Server:
         items = self._registry.select(kind, _selection(request, target))
         limit = negotiation.number(query, "limit") or 0
         items, metadata = pagination.page(items, self._registry.store.version, limit, query.get("continue", ""))
-        if kind.custom:
-            metadata.setdefault("continue", "")
         form, version = negotiation.wanted_form(request.headers.get("accept", ""))
         if form == "Table":
             shown = tables.table(kind, items, metadata["resourceVersion"], version, _include(request))
             return _json({**shown, "metadata": metadata})
+        if kind.custom:
+            metadata.setdefault("continue", "")
         items = [presented(item, kind, target.version) if kind.custom else _untyped(item) for item in items]
         api_version = group_version(kind.group, target.version)
         return _json({"kind": f"{kind.name}List", "apiVersion": api_version, "metadata": metadata, "items": items})

@@ -53,6 +53,14 @@ class Kind:
         return "status" in self.subresources
 
     @property
+    def verbs(self) -> tuple[str, ...]:
+        """What can be done with the kind, in the order in which discovery lists it."""
+        if self.custom:
+            return ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+        collection = () if self is NAMESPACE else ("deletecollection",)
+        return ("create", "delete", *collection, "get", "list", "patch", "update", "watch")
+
+    @property
     def patch_types(self) -> tuple[str, ...]:
         """Content types of PATCH that a real API server takes for this kind."""
         strategic = () if self.custom else ("application/strategic-merge-patch+json",)

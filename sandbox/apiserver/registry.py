@@ -304,7 +304,7 @@ class Registry:
             "spec": {**pod["spec"], "nodeName": node},
             "status": {**pod["status"], "conditions": [*others, scheduled]},
         }
-        self._store(POD, bound, options.dry_run)
+        self._store(POD, with_defaults(POD, bound), options.dry_run)
 
     def delete(self, kind: Kind, namespace: str | None, name: str, options: DeleteOptions) -> Object:
         """Delete, or mark for deletion; answers with the object as long as it exists, else with a Status.
@@ -317,10 +317,11 @@ class Registry:
         marked = lifecycle.marked_for_deletion(
             kind, old, now=self._clock(), policy=options.policy, grace_seconds=options.grace_seconds
         )
-        left = old if marked == old else self._store(kind, marked, options.dry_run)
-        if lifecycle.is_finished(marked) and not kind.returns_deleted:
-            return status.success(kind, name, old["metadata"]["uid"])
-        return left
+        if not lifecycle.is_finished(marked):
+            return old if marked == old else self._store(kind, marked, options.dry_run)
+        if not options.dry_run:
+            self.store.remove(kind, old)
+        return marked if kind.returns_deleted else status.success(kind, name, old["metadata"]["uid"])
 
     def collect(self) -> bool:
         """One round of garbage collection; whether there was anything to do."""
