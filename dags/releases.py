@@ -1,7 +1,6 @@
-"""One release DAG per policy in releases/ (airflow reads this file; what a DAG does is in plugins/sluice)."""
+"""One release DAG per policy in releases/ (Airflow reads this file; what a DAG does is in plugins/sluice)."""
 
-from pathlib import Path
-
+from sluice import settings
 from sluice.orchestration.dag import release_dags
 
-globals().update(release_dags(Path(__file__).parent.parent / "releases"))
+globals().update(release_dags(settings.read().releases))

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from sluice.errors import BadInput
 
 PREFIX = "SLUICE_"
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Settings(BaseModel):
@@ -22,7 +23,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    releases: Path = Path("releases")
+    releases: Path = PROJECT / "releases"
     """Folder of the policies; their relative paths start at its parent."""
     kubeconfig: Path | None = None
     """None: the pod's own service account."""
@@ -30,11 +31,11 @@ class Settings(BaseModel):
     """Where the mesh's ingress gateway answers, e.g. https://gateway.example.com."""
     metrics_urls: tuple[str, ...] = ()
     """Prometheus expositions with the gateway's and the servers' series; separated by commas."""
-    ledger: str = "var/ledger"
+    ledger: str = str(PROJECT / "var" / "ledger")
     """Folder or fsspec URL of the ledger."""
-    bundles: Path = Path("var/bundles")
+    bundles: Path = PROJECT / "var" / "bundles"
     """Folder of the sandbox's images."""
-    workload: Path = Path("manifests/base/workload.yaml")
+    workload: Path = PROJECT / "manifests" / "base" / "workload.yaml"
     """Template of the versioned Deployment."""
 
     @field_validator("metrics_urls", mode="before")
