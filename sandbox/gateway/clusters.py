@@ -128,7 +128,7 @@ def _rule(rule: Item | None, unknown: list[str]) -> tuple[Json, list[Subset]]:
     """The DestinationRule's traffic policy as Envoy's cluster fields, and its subsets."""
     if rule is None:
         return {}, []
-    title = f"DestinationRule {rule['metadata']['namespace']}/{rule['metadata']['name']}: spec."
+    title = f"DestinationRule {rule['metadata']['namespace']}/{rule['metadata']['name']}: spec"
     with Fields(rule["spec"], title, unknown) as spec:
         spec.take("host"), spec.take("exportTo")
         policy = _policy(spec.child("trafficPolicy"))

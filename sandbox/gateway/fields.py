@@ -51,7 +51,7 @@ class Fields:
         return sorted(self._left)
 
     def _join(self, key: str) -> str:
-        return self.path + key if self.path.endswith(": ") else f"{self.path}.{key}"
+        return f"{self.path}.{key}"
 
     def __enter__(self) -> Fields:
         return self

@@ -39,7 +39,7 @@ def route_configuration(
     claimed: set[str] = set()
     virtual_hosts = []
     for item in sorted(virtual_services, key=_age):
-        with Fields(item["spec"], f"{_title(item)}: spec.", unknown) as spec:
+        with Fields(item["spec"], f"{_title(item)}: spec", unknown) as spec:
             domains = _domains(item, spec, by_name, claimed)
             routes = [
                 r for http in spec.children("http") for r in _routes(http, item["metadata"]["namespace"], port_of)
