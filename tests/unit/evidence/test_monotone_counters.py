@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.samples import Sample
 from sluice.evidence.counters import MonotoneCounters
@@ -31,6 +31,7 @@ def test_what_a_pod_that_ended_had_counted_stays() -> None:
     assert total(counters.absorb(scrape(two=510))) == 1010
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1000), st.booleans()), max_size=20))
 def test_absorbed_counters_never_fall(readings: list[tuple[int, bool]]) -> None:
     """Each reading: the counter's new value, and whether the source answered with the series at all."""

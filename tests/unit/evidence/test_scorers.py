@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sluice.evidence.scorers import score
 from sluice.ports import Prompt
 
@@ -18,6 +20,8 @@ def scored(scorer: str, answer: str, text: str) -> float:
         ("contains", "Paris", "It is Paris, of course."),
         ("regex", r"^\d{4}-\d\d$", "2026-01"),
         ("numeric", "1234.5", "so the sum is 1,234.50."),
+        ("numeric", "1234", "1,234"),
+        ("numeric", "12345", "12345 apples, and nothing else"),
         ("numeric", "-3", "7 - 10 = -3"),
         ("numeric", "3", "10-7=3"),
         ("numeric", "0.5", r"\boxed{.5}"),
@@ -53,3 +57,13 @@ def test_right(scorer: str, answer: str, text: str) -> None:
 )
 def test_wrong(scorer: str, answer: str, text: str) -> None:
     assert scored(scorer, answer, text) == 0.0
+
+
+@settings(deadline=None)
+@given(
+    st.integers(-(10**12), 10**12),
+    st.sampled_from(["{:d}", "{:,}", "it is {:,}.", "2 + 2 = {:d}!", "{:+,}", "{:.1f}", "**{:d}**"]),
+)
+def test_a_whole_number_is_found_however_it_is_written(number: int, written: str) -> None:
+    assert scored("numeric", str(number), written.format(number)) == 1.0
+    assert scored("numeric", str(number + 1), written.format(number)) == 0.0
