@@ -12,13 +12,12 @@ import sys
 from datetime import datetime
 from typing import Any
 
-from sluice import assembly, settings
-from sluice.ledger.summary import summary
-from sluice.orchestration.tasks import release_id
-
 from benchmarks.demo.report import table
 from benchmarks.demo.world import World, WorldError
 from sandbox.airflow.errors import AirflowError
+from sluice import assembly, settings
+from sluice.ledger.summary import summary
+from sluice.orchestration.tasks import release_id
 
 RELEASE_SECONDS = 600.0
 QUIET_STATES = frozenset({"scheduled", "queued"})

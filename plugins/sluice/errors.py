@@ -61,3 +61,14 @@ class Superseded(SluiceError):
 
 class RolledBack(SluiceError):
     """Evidence sent the release back to last good; the message is the reason."""
+
+
+def kind_of(error: SluiceError) -> str:
+    """The name of the error's class in this module, for records; adapters have finer ones."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == __name__)
+
+
+def of_kind(kind: str, sentence: str) -> SluiceError:
+    """The error that `kind_of` has named."""
+    made: SluiceError = globals()[kind](sentence)
+    return made

@@ -248,7 +248,13 @@ def read(path: Path) -> ReleasePolicy:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from error
-    return parse(text, str(path))
+    policy = parse(text, str(path))
+    if policy.model != path.stem:
+        raise BadInput(
+            f"{path}:{_line(text, ['model'])}: model: {policy.model!r} stands in {path.name}, but a policy's file has "
+            f"its model's name: rename the file to {policy.model}.yaml, or the model to {path.stem}"
+        )
+    return policy
 
 
 def _problem(text: str, where: str, detail: Any) -> str:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sluice.errors import SluiceError
+from sluice.errors import SluiceError, kind_of
 from sluice.ports import Ports
 
 
@@ -43,6 +43,6 @@ async def use_case(
     try:
         yield journal
     except SluiceError as error:
-        await journal.note("ended", where | {"error": type(error).__name__, "sentence": str(error)})
+        await journal.note("ended", where | {"error": kind_of(error), "sentence": str(error)})
         raise
     await journal.note("ended", where)

@@ -7,7 +7,7 @@ watch that sees a regression gives last good its traffic back itself, at once; s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sluice import release as state
 from sluice.engine.decision import Action, Decision, Look, decide
@@ -20,6 +20,8 @@ from sluice.judge import InvalidEvidence
 from sluice.ports import Ports, Totals
 from sluice.release import Phase, Record
 
+REPORT_SECONDS = 10.0
+"""Between two lines that say what a watch waits for."""
 NOTHING_TO_COMPARE = "nothing to compare: a first release has no stable version, its examination decided by the floors"
 
 
@@ -52,7 +54,9 @@ async def _raise(
     return written.weights
 
 
-async def watch(ports: Ports, plan: Plan, epoch: int, step: int) -> Decision:
+async def watch(
+    ports: Ports, plan: Plan, epoch: int, step: int, report: Callable[[str], None] = lambda sentence: None
+) -> Decision:
     """Look at each tick until the step's evidence decides. `step` = the ladder's length watches the soak and commits.
 
     Returns the decision to advance; a regression, a deadline, or a canary that cannot serve raises RolledBack after
@@ -63,7 +67,7 @@ async def watch(ports: Ports, plan: Plan, epoch: int, step: int) -> Decision:
         record = state.fence((await ports.traffic.read()).record, plan.release, epoch)
         if _decided(record, step):
             return Decision(Action.ADVANCE, "decided before this task was started again")
-        decision = await _until_decided(ports, plan, epoch, step, journal, record)
+        decision = await _until_decided(ports, plan, epoch, step, journal, record, report)
         if decision.action is Action.ROLL_BACK:
             await restore(ports.traffic, ports.clock, plan.release, decision.sentence)
         await journal.note("verdict", {"step": step, "action": decision.action, "sentence": decision.sentence})
@@ -80,9 +84,12 @@ def _decided(record: Record, step: int) -> bool:
     return advanced_to >= step
 
 
-async def _until_decided(ports: Ports, plan: Plan, epoch: int, step: int, journal: Journal, record: Record) -> Decision:
+async def _until_decided(
+    ports: Ports, plan: Plan, epoch: int, step: int, journal: Journal, record: Record, report: Callable[[str], None]
+) -> Decision:
     if record.first and step < len(plan.policy.steps):
         return Decision(Action.ADVANCE, NOTHING_TO_COMPARE)
+    reported_at = -REPORT_SECONDS
     evidence = Evidence.fold(plan.policy, record, await ports.ledger.entries(plan.model, plan.release))
     tick_seconds = plan.policy.tick.total_seconds()
     while True:
@@ -92,6 +99,9 @@ async def _until_decided(ports: Ports, plan: Plan, epoch: int, step: int, journa
         if decision.action is not Action.HOLD:
             await journal.note("look", evidence.to_record(look, decision))
             return decision
+        if began - reported_at >= REPORT_SECONDS:
+            report(f"waits: {decision.sentence}")
+            reported_at = began
         await ports.clock.sleep(max(0.0, tick_seconds - (ports.clock.monotonic() - began)))
 
 

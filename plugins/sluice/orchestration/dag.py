@@ -23,10 +23,15 @@ RETRIES = 5
 """Attempts after a failure that may pass, or after a killed process."""
 
 
-def release_dags(releases: Path) -> dict[str, DAG]:
-    """DAGs by id, for every policy in the folder; a broken policy becomes a DAG whose plan fails with the error."""
+def release_dags(releases: Path, only: str | None = None) -> dict[str, DAG]:
+    """DAGs by id, for every policy in the folder; a broken policy becomes a DAG whose plan fails with the error.
+
+    `only`: the one DAG that a task needs; each task reads the DAG file anew, and must not pay for the other models.
+    """
     dags = {}
     for path in sorted(releases.glob("*.yaml")):
+        if only not in (None, dag_id_of(path.stem)):
+            continue
         try:
             chosen: ReleasePolicy | None = policy.read(path)
             mistake = ""
@@ -37,10 +42,14 @@ def release_dags(releases: Path) -> dict[str, DAG]:
     return dags
 
 
+def dag_id_of(model: str) -> str:
+    return f"release_{model}"
+
+
 def _dag(path: Path, chosen: ReleasePolicy | None, mistake: str) -> DAG:
     model = chosen.model if chosen else path.stem
     dag = DAG(
-        dag_id=f"release_{model}",
+        dag_id=dag_id_of(model),
         description=f"Release a revision of {model}, step by step, by evidence",
         schedule=None,
         catchup=False,

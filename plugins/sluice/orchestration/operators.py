@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,16 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from sluice import errors
 from sluice.orchestration.triggers import WatchTrigger
+
+
+@contextmanager
+def reported(log: Any) -> Iterator[None]:
+    """An error of the library as one sentence in the log, ahead of what Airflow says about it."""
+    try:
+        yield
+    except errors.SluiceError as error:
+        log.error(str(error))
+        raise
 
 
 class PlanOperator(BaseOperator):
@@ -26,9 +38,10 @@ class PlanOperator(BaseOperator):
         from sluice.orchestration import tasks
         from sluice.orchestration.context import run_of
 
-        if self.mistake:
-            raise errors.BadInput(self.mistake)
-        return asyncio.run(tasks.plan_task(run_of(context, self.model), Path(self.policy_file), self.log.info))
+        with reported(self.log):
+            if self.mistake:
+                raise errors.BadInput(self.mistake)
+            return asyncio.run(tasks.plan_task(run_of(context, self.model), Path(self.policy_file), self.log.info))
 
 
 class UseCaseOperator(BaseOperator):
@@ -45,7 +58,8 @@ class UseCaseOperator(BaseOperator):
         from sluice.orchestration.context import run_of
 
         self._skip_if_there_is_nothing_to_do(context)
-        return asyncio.run(tasks.perform(self.use_case, run_of(context, self.model), self.step, self.log.info))
+        with reported(self.log):
+            return asyncio.run(tasks.perform(self.use_case, run_of(context, self.model), self.step, self.log.info))
 
     def _skip_if_there_is_nothing_to_do(self, context: Context) -> None:
         planned = context["ti"].xcom_pull(task_ids="plan") or {}
@@ -66,7 +80,8 @@ class WatchOperator(UseCaseOperator):
     def decided(self, context: Context, event: dict[str, str]) -> str:
         """The watch's end: its sentence, or the error that it ended with."""
         if "error" in event:
-            raise getattr(errors, event["error"])(event["sentence"])
+            with reported(self.log):
+                raise errors.of_kind(event["error"], event["sentence"])
         self.log.info(event["sentence"])
         return event["sentence"]
 
@@ -80,5 +95,4 @@ class ConcludeOperator(UseCaseOperator):
         except (errors.RolledBack, errors.Refused) as error:
             outcome = "rolled_back" if isinstance(error, errors.RolledBack) else "unsettled"
             context["ti"].xcom_push(key="return_value", value={"outcome": outcome, "sentence": str(error)})
-            self.log.error(str(error))
             raise

@@ -87,7 +87,7 @@ async def shift_task(opened: Opened, run: Run, step: int | None, log: Callable[[
 async def watch_task(opened: Opened, run: Run, step: int | None, log: Callable[[str], None]) -> str:
     """Runs in the triggerer (`WatchTrigger`)."""
     at = len(opened.plan.policy.steps) if step is None else step
-    decision = await ladder.watch(opened.ports, opened.plan, _epoch(run), at)
+    decision = await ladder.watch(opened.ports, opened.plan, _epoch(run), at, log)
     return decision.sentence
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from sluice.errors import SluiceError
+from sluice.errors import SluiceError, kind_of
 
 
 class WatchTrigger(BaseTrigger):
@@ -50,7 +50,7 @@ class WatchTrigger(BaseTrigger):
         try:
             sentence = await tasks.perform("watch", run, step, self.log.info)
         except SluiceError as error:
-            yield _event(error=type(error).__name__, sentence=str(error))
+            yield _event(error=kind_of(error), sentence=str(error))
         else:
             yield _event(sentence=sentence)
 
