@@ -92,6 +92,11 @@ class Api:
             Request("patch", "PATCH", kind, namespace, name, patch, _MANAGED, kind_of_body, repeatable)
         )
 
+    async def merge(self, kind: Kind, namespace: str, body: Document) -> Document:
+        """Makes the fields of `body` so (lists as a whole) and leaves the others; what is so already is not written."""
+        name, kind_of_body = body["metadata"]["name"], "application/merge-patch+json"
+        return await self._send(Request("patch", "PATCH", kind, namespace, name, body, _MANAGED, kind_of_body, True))
+
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object after all that it owns: it is there as long as they are."""
         body = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}

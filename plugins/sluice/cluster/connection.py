@@ -29,6 +29,7 @@ async def connect(kubeconfig: Kubeconfig | None = None, context: str | None = No
         if kubeconfig is None:
             config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
         elif isinstance(kubeconfig, Path):
+            _check_mapping(kubeconfig)
             await config.load_kube_config(str(kubeconfig), context, configuration, persist_config=False)
         else:
             await config.load_kube_config_from_dict(dict(kubeconfig), context, configuration)
@@ -39,8 +40,13 @@ async def connect(kubeconfig: Kubeconfig | None = None, context: str | None = No
         yield client
 
 
+def _check_mapping(kubeconfig: Path) -> None:
+    if not isinstance(yaml.safe_load(kubeconfig.read_text()), dict):
+        raise config.ConfigException("it is empty")
+
+
 def _unusable(kubeconfig: Kubeconfig | None, error: Exception) -> str:
     if kubeconfig is None:
         return f"not in a pod with a service account ({error}); outside a cluster name a kubeconfig"
-    source = kubeconfig if isinstance(kubeconfig, Path) else "content"
-    return f"kubeconfig {source}: {error}; it needs a cluster, a user and a current-context (see kubectl config view)"
+    source, problem = kubeconfig if isinstance(kubeconfig, Path) else "content", " ".join(str(error).split())
+    return f"kubeconfig {source}: {problem}; it needs a cluster, a user and a current-context (see kubectl config view)"

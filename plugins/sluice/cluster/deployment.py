@@ -178,12 +178,3 @@ def _ended(terminated: Mapping[str, Any]) -> str:
 
 def _said(words: Mapping[str, Any]) -> str:
     return ": ".join(str(words[key]) for key in ("reason", "message") if words.get(key)) or "no reason given"
-
-
-def holds(found: Any, wanted: Any) -> bool:
-    """Whether `found` says all that `wanted` says; a server adds defaults to what it was given."""
-    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
-        return all(key in found and holds(found[key], value) for key, value in wanted.items())
-    if isinstance(wanted, list) and isinstance(found, list):
-        return len(found) == len(wanted) and all(map(holds, found, wanted))
-    return bool(found == wanted)

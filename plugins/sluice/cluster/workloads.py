@@ -44,16 +44,14 @@ class KubernetesWorkloads:
 
     async def ensure(self, spec: WorkloadSpec) -> None:
         body = deployment.manifest(self._read_template(), self._model, self._namespace, spec)
-        name = body["metadata"]["name"]
         try:
-            found = await self._api.get(DEPLOYMENT, self._namespace, name)
+            made = await self._api.merge(DEPLOYMENT, self._namespace, body)
         except Missing:
-            await self._api.create(DEPLOYMENT, self._namespace, body)
-            return
-        if "deletionTimestamp" in found["metadata"]:
-            raise Conflict(f"Deployment {self._namespace}/{name} is still being removed; wait for it")
-        if not deployment.holds(found["spec"], body["spec"]):
-            await self._api.replace(DEPLOYMENT, self._namespace, {**found, "spec": body["spec"]})
+            made = await self._api.create(DEPLOYMENT, self._namespace, body)
+        if "deletionTimestamp" in made["metadata"]:
+            raise Conflict(
+                f"Deployment {self._namespace}/{made['metadata']['name']} is still being removed; wait for it"
+            )
 
     async def status(self, version: str) -> WorkloadStatus:
         found = await self._api.get(DEPLOYMENT, self._namespace, deployment.name_of(self._model, version))
