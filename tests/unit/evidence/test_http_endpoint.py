@@ -8,11 +8,11 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+
 from sluice.errors import Unreachable
 from sluice.evidence.endpoint import HttpEndpoint
 from sluice.evidence.stream import Stream
 from sluice.ports import Prompt
-
 from tests.unit.evidence.completions_server import Server, completions_server, text
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.samples import Sample
+
 from sluice.evidence.counters import MonotoneCounters
 
 

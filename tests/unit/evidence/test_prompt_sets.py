@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sluice.errors import BadInput
 from sluice.evidence.prompts import digest, read_prompts
 from sluice.ports import Prompt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sluice.evidence.scorers import score
 from sluice.ports import Prompt
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import MetricsHandler
+
 from sluice.errors import BadInput, Unreachable
 from sluice.evidence.telemetry import ScrapedTelemetry
 from sluice.ports import Timing, Totals
@@ -58,8 +59,8 @@ class Servers:
 
 
 @contextmanager
-def exposed(registry: CollectorRegistry) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), MetricsHandler.factory(registry))
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -68,6 +69,20 @@ def exposed(registry: CollectorRegistry) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def exposed(registry: CollectorRegistry) -> AbstractContextManager[str]:
+    return served(MetricsHandler.factory(registry))
+
+
+def answering(page: str) -> AbstractContextManager[str]:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(page.encode())
+
+    return served(Page)
 
 
 async def read(*sources: Gateway | Servers, version: str = "v1") -> Totals:
@@ -199,3 +214,19 @@ async def test_a_source_that_does_not_answer_is_named() -> None:
     async with ScrapedTelemetry([url]) as telemetry:
         with pytest.raises(Unreachable, match=f"the metrics at {url} cannot be read"):
             await telemetry.totals(["v1"], LIMITS)
+
+
+@pytest.mark.parametrize(
+    "page", ["<html>log in first</html>", "ok", '# TYPE a counter\nistio_requests_total{traffic="user" 1']
+)
+async def test_a_page_that_is_no_exposition_is_not_read_as_no_data(page: str) -> None:
+    with answering(page) as url:
+        async with ScrapedTelemetry([url]) as telemetry:
+            with pytest.raises(Unreachable, match="answers, but not with Prometheus metrics"):
+                await telemetry.totals(["v1"], LIMITS)
+
+
+async def test_an_empty_exposition_says_nothing_of_any_version() -> None:
+    with exposed(CollectorRegistry()) as url:
+        async with ScrapedTelemetry([url]) as telemetry:
+            assert await telemetry.totals(["v1"], LIMITS) == {}
