@@ -18,6 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 from sluice import release as state
 from sluice.errors import BadInput, Conflict, LeaseHeld, Superseded, Unreachable
 from sluice.ledger.chain import GENESIS, seal
@@ -156,10 +158,8 @@ class FakeTelemetry:
         self.wire, self.traffic, self.versions = wire, traffic, versions
         self.per_second = 40.0
         self.counters: dict[str, Totals] = {}
-        self.exposed: list[tuple[float, str]] = []
-        """(seconds, version) of each request that started."""
-        self._rng = random.Random(11)
-        self._clock, self._due = clock, 0.0
+        self._rng = numpy.random.default_rng(11)
+        self._due = 0.0
         clock.passing.append(self._send)
 
     async def totals(self, versions: Sequence[str], limits_seconds: Mapping[str, float]) -> Mapping[str, Totals]:
@@ -169,40 +169,44 @@ class FakeTelemetry:
             return {version: counters for version, counters in seen.items() if self.versions[version].series}
 
     def started_at(self, version: str) -> int:
-        return sum(at == version for _, at in self.exposed)
+        return self.counters[version].started if version in self.counters else 0
 
     def _send(self, seconds: float) -> None:
         self._due += seconds * self.per_second
-        for _ in range(int(self._due)):
-            self._due -= 1
-            self._one()
+        requests, self._due = int(self._due), self._due % 1
+        shares = {version: share for version, share in self.traffic.weights.items() if version != state.NO_VERSION}
+        if shares:
+            counts = self._rng.multinomial(requests, [share / 100 for share in shares.values()])
+            for version, count in zip(shares, counts.tolist(), strict=True):
+                if count:
+                    self._arrive(version, count, shares[version])
 
-    def _one(self) -> None:
-        versions = list(self.traffic.weights)
-        version = self._rng.choices(versions, list(self.traffic.weights.values()))[0]
-        if version == state.NO_VERSION:
-            return
-        self.exposed.append((self._clock.seconds, version))
+    def _arrive(self, version: str, requests: int, weight: int) -> None:
         how = self.versions[version]
-        under_load = self.traffic.weights[version] >= how.fails_from_weight
-        failed = bool(how.crashed) or (under_load and self._rng.random() < how.failing)
-        slow = int(not failed and self._rng.random() < how.slow)
-        self.counters[version] = _plus(self.counters.get(version, Totals()), failed, slow, self._rng.randrange(2))
+        failing = 1.0 if how.crashed else how.failing if weight >= how.fails_from_weight else 0.0
+        failed = int(self._rng.binomial(requests, failing))
+        lengths = self._rng.multinomial(requests - failed, [0.5, 0.5]).tolist()
+        slow = [int(self._rng.binomial(count, how.slow)) for count in lengths]
+        now = {metric: dict(zip(strata, map(Timing, lengths, slow), strict=True)) for metric, strata in STRATA.items()}
+        before = self.counters.get(version, Totals())
+        self.counters[version] = Totals(
+            before.started + requests,
+            before.answered + requests,
+            before.failed + failed,
+            before.attempts + requests,
+            before.attempts_failed + failed,
+            {metric: _sum(before.timings.get(metric, {}), timings) for metric, timings in now.items()},
+        )
 
 
-def _plus(before: Totals, failed: bool, slow: int, length: int) -> Totals:
-    timings = {metric: dict(before.timings.get(metric, {})) for metric in STRATA}
-    for metric, strata in STRATA.items() if not failed else ():
-        timing = timings[metric].get(strata[length], Timing(0, 0))
-        timings[metric][strata[length]] = Timing(timing.requests + 1, timing.slow + slow)
-    return Totals(
-        before.started + 1,
-        before.answered + 1,
-        before.failed + failed,
-        before.attempts + 1,
-        before.attempts_failed + failed,
-        timings,
-    )
+def _sum(before: Mapping[str, Timing], more: Mapping[str, Timing]) -> dict[str, Timing]:
+    nothing = Timing(0, 0)
+    return {
+        stratum: Timing(
+            before.get(stratum, nothing).requests + timing.requests, before.get(stratum, nothing).slow + timing.slow
+        )
+        for stratum, timing in more.items()
+    }
 
 
 # --- traffic ---------------------------------------------------------------------------------------------------------
