@@ -10,18 +10,19 @@ from sluice.ports import Timing, Totals
 
 
 def difference(before: Totals | None, after: Totals) -> Totals:
-    """The increase, by the rule of Prometheus' increase(): a counter that fell has been reset and counts from 0.
+    """The increase; nothing for a counter that fell, which starts anew.
 
-    `before` is None if nothing was known of the version then: everything is new. Counters that one source counts
-    together are taken as reset together, so that no window has more failures than answers.
+    Telemetry absorbs the resets of single series, so a fall means that another process reads now, which knows less of
+    the past: what it shows is no window's increase. `before` is None if nothing was known of the version then:
+    everything is new. Counters that belong together fall together, so that no window has more failures than answers.
     """
     before = before or Totals()
-    answered, failed = _increase((before.answered, before.failed), (after.answered, after.failed))
+    answered, failed = _increase(before.answered, before.failed, after.answered, after.failed)
     attempts, attempts_failed = _increase(
-        (before.attempts, before.attempts_failed), (after.attempts, after.attempts_failed)
+        before.attempts, before.attempts_failed, after.attempts, after.attempts_failed
     )
     return Totals(
-        started=_increase((before.started,), (after.started,))[0],
+        started=max(0, after.started - before.started),
         answered=answered,
         failed=failed,
         attempts=attempts,
@@ -57,11 +58,10 @@ def _timings(before: Mapping[str, Timing], after: Mapping[str, Timing]) -> dict[
 
 
 def _timing(before: Timing, after: Timing) -> Timing:
-    requests, slow = _increase((before.requests, before.slow), (after.requests, after.slow))
-    return Timing(requests, slow)
+    return Timing(*_increase(before.requests, before.slow, after.requests, after.slow))
 
 
-def _increase(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
-    if any(now < then for then, now in zip(before, after, strict=True)):
-        return after
-    return tuple(now - then for then, now in zip(before, after, strict=True))
+def _increase(before: int, before_bad: int, after: int, after_bad: int) -> tuple[int, int]:
+    """Of a count, and of the bad ones in it. A fall also shows by more bad ones than there were."""
+    more, more_bad = after - before, after_bad - before_bad
+    return (more, more_bad) if 0 <= more_bad <= more else (0, 0)
