@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,11 @@ Key = tuple[str, str]
 
 WATCH_SECONDS = 300
 RETRY_SECONDS = 0.2
+RETRY_CAP_SECONDS = 2.0
 KUBECONFIG_WITHIN_SECONDS = 20
+
+NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
+"""What a request raises when the API server does not answer it."""
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +178,23 @@ class KubernetesApi:
         return response
 
 
+async def until_answered(write: Callable[[], Awaitable[object]], title: str) -> None:
+    """Try until the API server answers. That the object is gone, or changed by somebody faster, is an answer too."""
+    delay_seconds = RETRY_SECONDS
+    while True:
+        try:
+            await write()
+            return
+        except KubernetesApiError as error:
+            if error.status in (404, 409):
+                return
+            log.warning("%s: %s", title, error)
+        except NO_ANSWER as error:
+            log.warning("%s: the API server does not answer: %s", title, error)
+        await asyncio.sleep(delay_seconds)
+        delay_seconds = min(2 * delay_seconds, RETRY_CAP_SECONDS)
+
+
 async def _await_file(kubeconfig: Path) -> None:
     """The API server writes it when it starts, which may be a moment later."""
     deadline = time.monotonic() + KUBECONFIG_WITHIN_SECONDS
@@ -209,14 +230,17 @@ class Informer:
 
     async def run(self) -> None:
         """List and watch for ever; an unreachable server or an expired version means: list again."""
+        delay_seconds = RETRY_SECONDS
         while True:
             try:
                 version = await self._relist()
+                delay_seconds = RETRY_SECONDS
                 while True:
                     version = await self._watch(version)
-            except (KubernetesApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            except (KubernetesApiError, *NO_ANSWER, ValueError) as error:
                 log.warning("watch of %s interrupted, listing again: %s", self._resource.plural, error)
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(delay_seconds)
+                delay_seconds = min(2 * delay_seconds, RETRY_CAP_SECONDS)
 
     async def _relist(self) -> str:
         items, version = await self._api.list(self._resource)

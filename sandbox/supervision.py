@@ -117,6 +117,8 @@ def up(settings: Settings, say: Say) -> Settings:
     Raises:
         SandboxError: a port is taken, the sandbox runs with other settings, or a component does not become healthy.
     """
+    if not settings.runtime_path.is_dir():
+        raise SandboxError(f"{settings.runtime_path} does not exist: name the model servers' bin/ with --runtime-path")
     settings.state.mkdir(parents=True, exist_ok=True)
     with _only_one(settings.state):
         known = describe(settings.state)

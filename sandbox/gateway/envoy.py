@@ -71,6 +71,7 @@ class Envoy:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 preexec_fn=die_with_parent,
+                start_new_session=True,  # a signal to the gateway's process group is not one to drain at once
                 limit=2**20,
             )
         if identity := ProcessIdentity.of(self._process.pid):

@@ -135,6 +135,7 @@ class Container:
         probing = asyncio.create_task(self._probe(running, plan))
         code = await running.wait()
         probing.cancel()
+        await asyncio.gather(probing, return_exceptions=True)
         self._running = None
         terminated = Terminated(code, "Completed" if code == 0 else "Error", started_at, _now())
         self._set(current=terminated, started=False, ready=False)

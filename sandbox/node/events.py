@@ -8,8 +8,6 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
-
 from sandbox import kubernetes_api as k8s
 
 WARNINGS = frozenset({"Failed", "BackOff", "Unhealthy"})
@@ -54,5 +52,5 @@ class EventRecorder:
         }
         try:
             await self._api.create(k8s.EVENTS, metadata["namespace"], event)
-        except (k8s.KubernetesApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (k8s.KubernetesApiError, *k8s.NO_ANSWER) as error:
             log.info("event %s of pod %s not written: %s", reason, metadata["name"], error)

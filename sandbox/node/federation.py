@@ -53,7 +53,10 @@ def exposition(scrapes: Iterable[Scrape]) -> bytes:
         own = _families(scrape)
         up.add_sample("up", dict(scrape.target.labels), 0.0 if own is None else 1.0)
         for family in own or []:
-            families.setdefault(family.name, family).samples.extend(family.samples if family.name in families else [])
+            if family.name in families:
+                families[family.name].samples.extend(family.samples)
+            else:
+                families[family.name] = family
     return generate_latest(_Fixed([up, *families.values()]))
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
-import logging
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any, Literal
-
-import aiohttp
 
 from sandbox import kubernetes_api as k8s
 from sandbox.node.addresses import POD_NETWORK, Addresses
@@ -21,8 +19,6 @@ from sandbox.node.status import unschedulable_status
 SHUTDOWN_GRACE_SECONDS = 8.0
 
 Json = dict[str, Any]
-
-log = logging.getLogger(__name__)
 
 
 class Node:
@@ -107,7 +103,9 @@ class Node:
             message = f"0/1 nodes are available: 1 Insufficient {', '.join(missing)}."
             status = unschedulable_status(message, _now(), pod.get("status") or {})
             if status:
-                await self._api.merge_patch(k8s.PODS, namespace, name, {"status": status}, "status")
+                body = {"status": status}
+                patch = functools.partial(self._api.merge_patch, k8s.PODS, namespace, name, body, "status")
+                await k8s.until_answered(patch, f"pod {namespace}/{name}")
             return
         target = {"apiVersion": "v1", "kind": "Node", "name": self.name}
         binding = {
@@ -116,29 +114,20 @@ class Node:
             "metadata": {"name": name, "namespace": namespace, "uid": metadata["uid"]},
             "target": target,
         }
-        await self._api.create(k8s.PODS, namespace, binding, name, "binding")
+        bind = functools.partial(self._api.create, k8s.PODS, namespace, binding, name, "binding")
+        await k8s.until_answered(bind, f"pod {namespace}/{name}")
         self._around.report(pod, "Scheduled", f"Successfully assigned {namespace}/{name} to {self.name}")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._logged(work))
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _logged(self, work: Coroutine[Any, Any, None]) -> None:
-        """A conflict or a vanished object means that somebody else was faster: the next event says how it is."""
-        try:
-            await work
-        except k8s.KubernetesApiError as error:
-            if error.status not in (404, 409):
-                log.warning("%s", error)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            log.warning("the API server does not answer: %s", error)
 
     async def _shut_down(self) -> None:
         """End all pods' processes within a bound; their objects stay, and are run again by the next start."""
         self._stopping = True
         workers = list(self.workers.values())
-        await asyncio.gather(*(self._logged(worker.shut_down(SHUTDOWN_GRACE_SECONDS)) for worker in workers))
+        await asyncio.gather(*(worker.shut_down(SHUTDOWN_GRACE_SECONDS) for worker in workers))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

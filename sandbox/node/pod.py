@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
+import functools
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import aiohttp
 
 from sandbox import kubernetes_api as k8s
 from sandbox.node.container import BackOff, Container, ContainerSettings, Plan
@@ -20,12 +19,9 @@ from sandbox.node.probes import Check, probe_of
 from sandbox.node.runtime import Runtime
 from sandbox.node.status import ContainerState, Terminated, Waiting, pod_status
 
-RETRY_SECONDS = 0.2
 DEFAULT_GRACE_SECONDS = 30
 
 Json = dict[str, Any]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,7 @@ class PodWorker:
         self._deleted = asyncio.Event()
         self._reported: set[tuple[str, str]] = set()
         self._status: Json = pod.get("status") or {}
+        self._title = f"pod {self.namespace}/{self.name}"
         self._start_time = self._status.get("startTime") or _now()
         self.containers = [self._container(spec) for spec in pod["spec"]["containers"]]
 
@@ -101,7 +98,8 @@ class PodWorker:
     async def shut_down(self, grace_seconds: float) -> None:
         """The node stops: end the processes and say that the pod is not ready; the object stays, to be run again."""
         await asyncio.gather(*(container.end(grace_seconds) for container in self.containers))
-        await self._patch_status()
+        with contextlib.suppress(k8s.KubernetesApiError, *k8s.NO_ANSWER):
+            await self._patch_status()  # the next start corrects what an API server that is gone does not hear now
 
     async def _end(self, grace_seconds: float) -> None:
         """Off the endpoints first; then the preStop sleep, a part of the grace period; then the signals."""
@@ -123,8 +121,9 @@ class PodWorker:
 
     async def _remove(self) -> None:
         """Say how it ended, remove the object (this uid only), and the volumes. The logs stay."""
-        await self._until_accepted(self._patch_status)
-        await self._until_accepted(lambda: self._around.api.delete(k8s.PODS, self.namespace, self.name, self.uid, 0))
+        await k8s.until_answered(self._patch_status, self._title)
+        delete = functools.partial(self._around.api.delete, k8s.PODS, self.namespace, self.name, self.uid, 0)
+        await k8s.until_answered(delete, self._title)
         await asyncio.to_thread(shutil.rmtree, self._directory / "volumes", ignore_errors=True)
 
     def _container(self, spec: Json) -> Container:
@@ -172,7 +171,7 @@ class PodWorker:
             if error.status == 404:
                 return None
             raise ContainerConfigError(str(error)) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except k8s.NO_ANSWER as error:
             raise ContainerConfigError(f"configmap {name}: {error}") from error
 
     def _volume(self, volume: Json, config_maps: dict[str, dict[str, str]]) -> Path:
@@ -200,7 +199,7 @@ class PodWorker:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            await self._until_accepted(self._patch_status)
+            await k8s.until_answered(self._patch_status, self._title)
 
     async def _patch_status(self) -> None:
         status = pod_status(
@@ -214,20 +213,6 @@ class PodWorker:
         body = {"metadata": {"uid": self.uid}, "status": status}
         await self._around.api.merge_patch(k8s.PODS, self.namespace, self.name, body, "status")
         self._status = status
-
-    async def _until_accepted(self, write: Callable[[], Any]) -> None:
-        """Try until the API server answers. That the pod is gone, or another of its name is there, is an answer too."""
-        while True:
-            try:
-                await write()
-                return
-            except k8s.KubernetesApiError as error:
-                if error.status in (404, 409):
-                    return
-                log.warning("pod %s/%s: %s", self.namespace, self.name, error)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                log.warning("pod %s/%s: the API server does not answer: %s", self.namespace, self.name, error)
-            await asyncio.sleep(RETRY_SECONDS)
 
 
 def _now() -> str:

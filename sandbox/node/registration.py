@@ -9,7 +9,6 @@ import platform
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 import psutil
 
 from sandbox import kubernetes_api as k8s
@@ -31,7 +30,7 @@ async def register(api: k8s.KubernetesApi, name: str, port: int) -> None:
             await _report(api, name, port)
             log.info("node %s registered, kubelet port %d", name, port)
             return
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except k8s.NO_ANSWER as error:
             log.warning("node %s cannot register: %s", name, error)
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -56,7 +55,7 @@ async def keep_registered(api: k8s.KubernetesApi, name: str, port: int) -> None:
         await asyncio.sleep(HEARTBEAT_SECONDS)
         try:
             await _report(api, name, port)
-        except (k8s.KubernetesApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (k8s.KubernetesApiError, *k8s.NO_ANSWER) as error:
             log.warning("node %s cannot report: %s", name, error)
 
 

@@ -173,7 +173,9 @@ class LiveSandbox:
 
     def metric(self, sample_name: str, **labels: str) -> float:
         """The sum of the matching samples."""
-        return sum(s.value for s in self.samples() if s.name == sample_name and labels.items() <= s.labels.items())
+        return sum(
+            float(s.value) for s in self.samples() if s.name == sample_name and labels.items() <= s.labels.items()
+        )
 
     def samples(self) -> Iterator[Any]:
         text = httpx.get(self.described["metrics_url"]).text

@@ -13,6 +13,7 @@ METRICS = f'# TYPE answers_total counter\nanswers_total{{pod="mine"}} 7\n# TYPE 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet: two would wait for each other's acknowledgement
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -36,6 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        self.wfile.flush()
 
     def _stream(self, chunks: int, pause_seconds: float) -> None:
         self.send_response(200)
@@ -44,8 +46,10 @@ class Handler(BaseHTTPRequestHandler):
         for number in range(chunks):
             text = f"{VERSION} {number}\n".encode()
             self.wfile.write(b"%x\r\n%s\r\n" % (len(text), text))
+            self.wfile.flush()
             time.sleep(pause_seconds)
         self.wfile.write(b"0\r\n\r\n")
+        self.wfile.flush()
 
     def log_message(self, *arguments: object) -> None:
         """Probes would fill the log."""

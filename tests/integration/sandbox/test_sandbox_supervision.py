@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -22,10 +23,31 @@ def processes(state: Path) -> dict[str, ProcessIdentity | None]:
     return {name: ProcessIdentity.read(state / "pids" / f"{name}.json") for name in NAMES}
 
 
-def start(state: Path, tmp_path: Path) -> str:
-    done = sandbox_command("up", state, *up_options(tmp_path / "bundles"))
+def start(state: Path, bundles: Path) -> str:
+    done = sandbox_command("up", state, *up_options(bundles))
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSandbox]:
+    """A sandbox with one pod, `lasting`; each test leaves it running."""
+    state, bundles = tmp_path_factory.mktemp("lasting"), tmp_path_factory.mktemp("bundles")
+    image = make_bundle(bundles, "stand-in")
+    start(state, bundles)
+    live = LiveSandbox(state, image)
+    live.create_pod("lasting", env={"END_SECONDS": "0.3"})
+    live.until_ready("lasting")
+    yield live
+    live.close()
+    assert sandbox_command("down", state).returncode == 0
+
+
+def pod_process(live: LiveSandbox) -> ProcessIdentity:
+    pod = live.until_ready("lasting")
+    identity = ProcessIdentity.read(live.state / "node" / "pids" / f"{pod['metadata']['uid']}-server.json")
+    assert identity
+    return identity
 
 
 def test_up_is_quick_and_down_leaves_nothing(own_state: Path, tmp_path: Path) -> None:
@@ -43,20 +65,44 @@ def test_up_is_quick_and_down_leaves_nothing(own_state: Path, tmp_path: Path) ->
     assert sandbox_command("status", own_state).returncode == 1
 
 
-def test_a_second_up_leaves_what_runs_and_starts_what_died(own_state: Path, tmp_path: Path) -> None:
-    start(own_state, tmp_path)
-    before = processes(own_state)
-    assert "is not running any more" not in start(own_state, tmp_path)
-    assert processes(own_state) == before
-    node = before["node"]
+def test_a_second_up_leaves_what_runs(lasting: LiveSandbox) -> None:
+    before = processes(lasting.state)
+    again = start(lasting.state, Path(lasting.described["bundles"]))
+    assert again.count("was running") == len(NAMES)
+    assert "VirtualService ai-inference/arithmetic exists, left as it is" in again
+    assert processes(lasting.state) == before
+
+
+def test_other_settings_are_refused_while_it_runs(lasting: LiveSandbox, tmp_path: Path) -> None:
+    done = sandbox_command("up", lasting.state, *up_options(tmp_path))
+    assert done.returncode == 1
+    assert "runs with other settings (bundles" in done.stderr
+    assert all(process and process.alive() for process in processes(lasting.state).values())
+
+
+def test_a_killed_node_takes_its_pods_along_and_the_next_up_runs_both_again(lasting: LiveSandbox) -> None:
+    before, address = processes(lasting.state), lasting.until_ready("lasting")["status"]["podIP"]
+    process, node = pod_process(lasting), before["node"]
     assert node
     node.signal(signal.SIGKILL)
-    until(lambda: not node.alive(), "the node is gone")
-    assert sandbox_command("status", own_state).returncode == 1
-    assert "node is not running any more: starting it again" in start(own_state, tmp_path)
-    after = processes(own_state)
+    until(lambda: not process.alive(), "the pod's process is gone")
+    assert sandbox_command("status", lasting.state).returncode == 1
+    said = start(lasting.state, Path(lasting.described["bundles"]))
+    assert "node is not running any more: starting it again" in said
+    after = processes(lasting.state)
     assert {name for name in NAMES if after[name] != before[name]} == {"node"}
-    assert sandbox_command("status", own_state).returncode == 0
+    until(lambda: lasting.container("lasting")["restartCount"] == 1, "the pod is restarted")
+    assert lasting.until_ready("lasting")["status"]["podIP"] == address
+    assert lasting.container("lasting")["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+def test_down_ends_pods_and_the_next_up_runs_them_again(lasting: LiveSandbox) -> None:
+    process, ports = pod_process(lasting), lasting.described["ports"]
+    assert sandbox_command("down", lasting.state).returncode == 0
+    assert not process.alive()
+    start(lasting.state, Path(lasting.described["bundles"]))
+    assert json.loads((lasting.state / "sandbox.json").read_text())["ports"] == ports
+    assert pod_process(lasting) != process
 
 
 @pytest.mark.parametrize("option", ["--api-port", "--gateway-port", "--metrics-port", "--node-port"])
@@ -65,7 +111,7 @@ def test_a_taken_port_is_named_and_nothing_is_left(own_state: Path, tmp_path: Pa
         port = other.getsockname()[1]
         ports = {name: "0" for name in ("--api-port", "--gateway-port", "--metrics-port", "--node-port")}
         arguments = [text for pair in {**ports, option: str(port)}.items() for text in pair]
-        done = sandbox_command("up", own_state, "--bundles", str(tmp_path), *arguments)
+        done = sandbox_command("up", own_state, "--runtime-path", str(tmp_path), *arguments)
     assert done.returncode == 1
     assert f"port {port}" in done.stderr
     assert option in done.stderr
@@ -73,59 +119,27 @@ def test_a_taken_port_is_named_and_nothing_is_left(own_state: Path, tmp_path: Pa
     assert set(processes(own_state).values()) == {None}
 
 
-def test_other_settings_are_refused_while_it_runs(own_state: Path, tmp_path: Path) -> None:
-    start(own_state, tmp_path)
-    done = sandbox_command("up", own_state, *up_options(tmp_path / "elsewhere"))
+def test_a_component_that_does_not_start_is_shown_and_the_others_are_stopped(own_state: Path, tmp_path: Path) -> None:
+    own_state.mkdir()
+    (own_state / "cluster.sqlite").write_text("not a database, but longer than the header of one would be " * 4)
+    done = sandbox_command("up", own_state, *up_options(tmp_path))
     assert done.returncode == 1
-    assert "runs with other settings (bundles" in done.stderr
-    assert all(process and process.alive() for process in processes(own_state).values())
+    assert "apiserver ended while starting" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert set(processes(own_state).values()) == {None}
+
+
+def test_a_missing_runtime_is_named(own_state: Path, tmp_path: Path) -> None:
+    done = sandbox_command("up", own_state, "--runtime-path", str(tmp_path / "nowhere"))
+    assert done.returncode == 1
+    assert f"{tmp_path / 'nowhere'} does not exist" in done.stderr
 
 
 def test_a_stale_pid_file_signals_nobody(own_state: Path) -> None:
     """The pid belongs to another process by now: this test's."""
-    own = ProcessIdentity.of(int(Path("/proc/self").resolve().name))
+    own = ProcessIdentity.of(os.getpid())
     assert own
     ProcessIdentity(own.pid, own.start_ticks - 1).write(own_state / "pids" / "node.json")
     assert sandbox_command("down", own_state).returncode == 0
     assert own.alive()
     assert not (own_state / "pids" / "node.json").exists()
-
-
-def pod_process(state: Path, pod: dict[str, Any]) -> ProcessIdentity | None:
-    return ProcessIdentity.read(state / "node" / "pids" / f"{pod['metadata']['uid']}-server.json")
-
-
-def test_pods_die_with_a_killed_node_and_are_run_again(own_state: Path, tmp_path: Path) -> None:
-    image = make_bundle(tmp_path / "bundles", "stand-in")
-    start(own_state, tmp_path)
-    live = LiveSandbox(own_state, image)
-    live.create_pod("lasting")
-    pod = live.until_ready("lasting")
-    process, node = pod_process(own_state, pod), processes(own_state)["node"]
-    assert process
-    assert node
-    node.signal(signal.SIGKILL)
-    until(lambda: not process.alive(), "the pod's process is gone")
-    start(own_state, tmp_path)
-    until(
-        lambda: live.container("lasting")["restartCount"] == 1 and live.container("lasting")["ready"], "it runs again"
-    )
-    again = live.pod("lasting")
-    assert again
-    assert again["status"]["podIP"] == pod["status"]["podIP"]
-    assert again["status"]["containerStatuses"][0]["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
-    live.close()
-
-
-def test_down_ends_pods_and_the_next_up_runs_them_again(own_state: Path, tmp_path: Path) -> None:
-    image = make_bundle(tmp_path / "bundles", "stand-in")
-    start(own_state, tmp_path)
-    live = LiveSandbox(own_state, image)
-    live.create_pod("lasting", env={"END_SECONDS": "0.3"})
-    process = pod_process(own_state, live.until_ready("lasting"))
-    assert process
-    assert sandbox_command("down", own_state).returncode == 0
-    assert not process.alive()
-    start(own_state, tmp_path)
-    live.until_ready("lasting")
-    live.close()
