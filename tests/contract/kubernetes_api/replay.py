@@ -1,7 +1,7 @@
-"""Replays recorded requests against a server, in their order, and says how the answers differ from the recorded ones.
+"""Replays recorded requests against a server, in their order, and says how the answers differ.
 
-What belongs to one run alone (uids, times, resourceVersions, hashes, addresses) is translated in the requests and left out
-of the comparison.
+What belongs to one run alone (uids, times, resourceVersions, hashes, addresses) is translated in the requests and left
+out of the comparison.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The server answers as a real Kubernetes did, case by case, in the recorded order.
 
-Cases that lie in what the subset leaves out are listed with the reason; for these the server must refuse clearly. What they
-leave behind is then made in another way, because later cases build on it.
+Cases that lie in what the subset leaves out are listed with the reason; for these the server must refuse clearly. What
+they leave behind is then made in another way, because later cases build on it.
 """
 
 from collections.abc import Callable, Iterator
@@ -157,9 +157,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Answ
     with (
         api_server(tmp_path_factory.mktemp("cluster")) as server,
         httpx.Client(base_url=server.url, timeout=30) as client,
+        controllers(server.kubeconfig),
+        stand_in_node(server.kubeconfig),
     ):
-        with controllers(server.kubeconfig), stand_in_node(server.kubeconfig):
-            yield _replayed(client)
+        yield _replayed(client)
 
 
 def _replayed(client: httpx.Client) -> dict[str, Answer]:
