@@ -37,14 +37,12 @@ class World:
     airflow_port: int = 18090
     sandbox_options: tuple[str, ...] = ()
     """More options for `python -m sandbox up`, such as other ports."""
+    releases: Path = ROOT / "releases"
+    """Folder of the policies."""
 
     @property
     def sandbox(self) -> Path:
         return self.state / "sandbox"
-
-    @property
-    def releases(self) -> Path:
-        return ROOT / "releases"
 
     @property
     def bundles(self) -> Path:
