@@ -138,7 +138,11 @@ def _add_errors(app: FastAPI, service: Service) -> None:
         detail = error.errors()[0]
         # The location starts with "body"; without a field after it the body itself is not what it should be.
         path = ".".join(str(part) for part in detail["loc"][1:] if not isinstance(part, int))
-        message = "the body is not valid JSON" if detail["type"] == "json_invalid" else detail["msg"]
+        message = (
+            "the body is not valid JSON"
+            if detail["type"] == "json_invalid"
+            else detail["msg"].removeprefix("Value error, ")
+        )
         return _error(BadRequest(f"{path or 'body'}: {message}", code="invalid_value", parameter=path or None))
 
 

@@ -3,7 +3,7 @@
 SERVING_FAULT, refused unless SERVING_ALLOW_FAULTS=1:
 
     error:SHARE          this share of requests fails with 500
-    error_after:N:SHARE  the same, once N user requests have arrived
+    error_after:N:SHARE  the same, but not the first N user requests and what comes before them
     slow:FACTOR          every token comes FACTOR times as late as it would
     never_ready          /readyz stays 503
     crash_after:N        the process ends with exit code 1 when user request N + 1 arrives
@@ -13,6 +13,7 @@ Requests with the header x-sluice-probe are not user requests: they are failed a
 
 import random
 from dataclasses import dataclass
+from enum import Enum
 
 USAGE = "use error:SHARE, error_after:N:SHARE, slow:FACTOR, never_ready or crash_after:N"
 
@@ -53,6 +54,14 @@ class Fault:
         raise FaultError(text)
 
 
+class Act(Enum):
+    """What happens to a request that arrives."""
+
+    SERVE = "serve"
+    FAIL = "fail"
+    CRASH = "crash"
+
+
 class Drill:
     """Applies a fault to the requests of one process."""
 
@@ -61,16 +70,15 @@ class Drill:
         self._rng = rng
         self._user_requests = 0
 
-    def arrives(self, *, user: bool) -> None:
-        """Count a request that arrived."""
+    def arrival(self, *, user: bool) -> Act:
+        """Decide on the request that arrives now, by the user requests that came before it."""
+        before = self._user_requests
         self._user_requests += user
-
-    def must_crash(self) -> bool:
-        return self.fault.crash_after is not None and self._user_requests > self.fault.crash_after
-
-    def must_fail(self) -> bool:
-        """Whether the request that just arrived fails."""
-        return self._user_requests >= self.fault.error_after and self._rng.random() < self.fault.error_share
+        if user and self.fault.crash_after is not None and before >= self.fault.crash_after:
+            return Act.CRASH
+        if before >= self.fault.error_after and self._rng.random() < self.fault.error_share:
+            return Act.FAIL
+        return Act.SERVE
 
     def delay_seconds(self, elapsed_seconds: float) -> float:
         """How much later than now a token is shown that took `elapsed_seconds`."""

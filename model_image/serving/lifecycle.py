@@ -6,6 +6,7 @@ if the engine does not come up.
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -32,6 +33,7 @@ ENGINE_FAILED, WRONG_INPUT = 1, 2
 KEEP_ALIVE_SECONDS = 3900
 """Longer than a proxy keeps idle connections (Envoy: an hour): it must not send on one that is being closed here."""
 _CLOSE_SECONDS = 5
+_LINGER_SECONDS = 0.5
 
 
 class Server(uvicorn.Server):
@@ -70,7 +72,9 @@ def _drill(settings: Settings) -> Drill:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    # The protocol must be named: only then asyncio turns Nagle's algorithm off, which costs 40 ms per response.
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
@@ -141,7 +145,10 @@ def _load(settings: Settings) -> Loaded:
     except EngineDead:
         engine.stop()
         raise
-    return engine, weights_digest(settings.model_dir)
+    digest = weights_digest(settings.model_dir)
+    # What is loaded now stays; looking through all of it again costs the collector a quarter of a second each time.
+    gc.freeze()
+    return engine, digest
 
 
 def _in_thread(work: Callable[[], Loaded]) -> "asyncio.Future[Loaded]":
@@ -170,5 +177,7 @@ async def _drain(service: Service) -> None:
     service.phase = Phase.REFUSING
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(service.idle.wait(), settings.drain_deadline_seconds)
+        # Whoever got the last answers may have sent once more: that is refused, too, not cut off.
+        await asyncio.sleep(_LINGER_SECONDS)
     service.abandon("the server is shutting down")
     _say("drained")

@@ -10,7 +10,7 @@ from serving.admission import Admission
 from serving.config import Settings
 from serving.engine import Engine, EngineDead, Progress, Sampling
 from serving.errors import ApiError, DeadlineExceeded, GenerationFailed, Unavailable, UnknownModel
-from serving.fault import Drill
+from serving.fault import Act, Drill
 from serving.generation import COMPLETE, Ending, Generation
 from serving.metrics import UNCLASSIFIED, Metrics, size_class
 from serving.protocol import CompletionRequest
@@ -154,15 +154,15 @@ class Service:
         """Admit a request; raises an ApiError and counts it if it is not."""
         prompt_class = UNCLASSIFIED
         reason = "refused"
-        self.drill.arrives(user=traffic == "user")
-        if self.drill.must_crash():
+        act = self.drill.arrival(user=traffic == "user")
+        if act is Act.CRASH:
             os._exit(_CRASHED)
         try:
             engine = self._engine_for(request)
             prompt = engine.tokenizer.encode(request.prompt).ids
             prompt_class = size_class(len(prompt), self.settings.prompt_classes)
             self.admission.check(len(prompt), request.max_tokens)
-            if self.drill.must_fail():
+            if act is Act.FAIL:
                 reason = Ending.FAILED
                 raise GenerationFailed("A drill failed this request.", code="injected_fault")
         except ApiError:

@@ -1,6 +1,7 @@
 """A real server in a process of its own, on a free port."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -102,3 +104,14 @@ def ready(revision: Path, log: Path, **settings: object) -> Iterator[ServerProce
     with listening(revision, log, **settings) as server:
         server.wait_until_ready()
         yield server
+
+
+def events(body: str) -> list[Any]:
+    """The events of a stream; `[DONE]` as None."""
+    return [None if data == "[DONE]" else json.loads(data) for data in re.findall(r"^data: (.*)$", body, re.MULTILINE)]
+
+
+def series(metrics: str, name: str, **labels: str) -> float:
+    """Sum of the samples of this name that have these labels."""
+    lines = [line for line in metrics.splitlines() if line.startswith(f"{name}{{")]
+    return sum(float(line.split()[-1]) for line in lines if all(f'{k}="{v}"' in line for k, v in labels.items()))

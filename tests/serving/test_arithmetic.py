@@ -7,12 +7,13 @@ from functools import cache
 
 import pytest
 import torch
+from server_process import REVISIONS
+
 from arithmetic.checkpoint import load, new_tokenizer
 from arithmetic.prompts import PROMPT_SET, prompt_set
 from arithmetic.scoring import accuracy
 from arithmetic.tasks import CATEGORIES, is_held_out, questions
 from arithmetic.train import R4_SERVING, SHORT, Sampler
-from server_process import REVISIONS
 
 MEGABYTE = 1_000_000
 
