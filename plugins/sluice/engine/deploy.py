@@ -37,10 +37,17 @@ async def begin(ports: Ports, plan: Plan, token: str | None = None) -> Record:
         try:
             record = await _open(ports, plan, token or secrets.token_hex(8))
         except SluiceError:
-            await ports.lease.release(plan.release)
+            await _give_back(ports, plan)
             raise
         await journal.note("begun", {"last_good": record.last_good, "canary": record.canary, "epoch": record.epoch})
         return record
+
+
+async def _give_back(ports: Ports, plan: Plan) -> None:
+    """The lease; unless an earlier attempt has opened the release: then the guard must see the lease run out."""
+    record = (await ports.traffic.read()).record
+    if record is None or record.closed or record.release != plan.release:
+        await ports.lease.release(plan.release)
 
 
 async def _open(ports: Ports, plan: Plan, token: str) -> Record:
@@ -58,6 +65,8 @@ async def _open(ports: Ports, plan: Plan, token: str) -> Record:
             ladder=plan.policy.ladder,
             token=token,
         )
+        if record == seen.record:  # adopted as it is: what somebody did to the weights since then stays done
+            return record
         try:
             await ports.traffic.write(seen, record)
         except Conflict:
