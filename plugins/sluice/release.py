@@ -145,7 +145,7 @@ def examined(current: Record) -> Record:
 
 def shifted(current: Record, step: int) -> Record:
     """The canary gets the step's weight. Needs the recorded advance of the step before; never goes down."""
-    if current.phase is Phase.PROMOTED or (current.step is not None and current.step >= step):
+    if _reached(current, Phase.PROMOTED) or (current.step is not None and current.step >= step):
         return current
     allowed = (
         current.phase is Phase.EXAMINED if step == 0 else current.phase is Phase.ADVANCED and current.step == step - 1
@@ -160,7 +160,7 @@ def shifted(current: Record, step: int) -> Record:
 
 def advanced(current: Record, step: int) -> Record:
     """The step's evidence allows the next one."""
-    if current.phase is Phase.PROMOTED or (current.step is not None and current.step > step):
+    if _reached(current, Phase.PROMOTED) or (current.step is not None and current.step > step):
         return current
     if current.step != step:
         raise Refused(f"step {step + 1} cannot be judged: the release is at {describe(current)}")
