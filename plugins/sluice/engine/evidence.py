@@ -7,6 +7,7 @@ look covers what a dead triggerer missed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Self
@@ -19,6 +20,7 @@ from sluice.judge import (
     Arm,
     Arms,
     ErrorsGate,
+    InvalidEvidence,
     LatencyGate,
     LatencyWindow,
     QualityGate,
@@ -68,7 +70,8 @@ class Evidence:
             if entry.kind == "shifted":
                 evidence = evidence.enter(entry.data["step"], entry.data["weights"], entry.at)
             elif entry.kind == "window":
-                evidence = evidence.observe(entry.data, entry.at)
+                with suppress(InvalidEvidence):  # a shift notes what it reads unjudged; the next window covers it
+                    evidence = evidence.observe(entry.data, entry.at)
         return evidence
 
     def enter(self, step: int, weights: Mapping[str, int], at: datetime) -> Self:
@@ -91,7 +94,8 @@ class Evidence:
             return seen
         canary = increase.get(self.canary, Totals())
         stable = None if self.stable is None else increase.get(self.stable, Totals())
-        return seen._judge(step, canary, stable)._share(step, canary, stable, at)
+        missing = self.canary not in totals and bool(stable and stable.started)
+        return seen._judge(step, canary, stable)._share(step, canary, stable, at if missing else None, at)
 
     def _judge(self, step: int, canary: Totals, stable: Totals | None) -> Self:
         soaking = step == len(self.policy.steps)
@@ -103,11 +107,10 @@ class Evidence:
             answered=self.answered + canary.answered if step == self.step else self.answered,
         )
 
-    def _share(self, step: int, canary: Totals, stable: Totals | None, at: datetime) -> Self:
+    def _share(self, step: int, canary: Totals, stable: Totals | None, silent: datetime | None, at: datetime) -> Self:
         if stable is None or self.share is None or step != self.step:
             return self
         share = self.share.observe(StartedWindow(canary.started, stable.started))
-        silent = at if stable.started and self.canary not in (self.last or {}) else None
         agreed_at = (self.agreed_at or at) if share.agrees else None
         return replace(self, share=share, agreed_at=agreed_at, silent_since=silent and (self.silent_since or silent))
 

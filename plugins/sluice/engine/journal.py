@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from sluice.errors import SluiceError, kind_of
@@ -28,8 +29,8 @@ class Journal:
     ports: Ports
     of: Release
 
-    async def note(self, kind: str, data: Mapping[str, Any]) -> None:
-        await self.ports.ledger.append(self.of.model, self.of.release, kind, data, self.ports.clock.now())
+    async def note(self, kind: str, data: Mapping[str, Any], at: datetime | None = None) -> None:
+        await self.ports.ledger.append(self.of.model, self.of.release, kind, data, at or self.ports.clock.now())
 
 
 @asynccontextmanager

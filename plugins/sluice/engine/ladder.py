@@ -18,7 +18,7 @@ from sluice.engine.writes import drifted, restore, transition
 from sluice.errors import RolledBack, Unreachable
 from sluice.judge import InvalidEvidence
 from sluice.ports import Ports, Totals
-from sluice.release import Phase, Record
+from sluice.release import Record
 
 REPORT_SECONDS = 10.0
 """Between two lines that say what a watch waits for."""
@@ -63,9 +63,10 @@ async def watch(
     last good got its traffic back.
     """
     soaking = step == len(plan.policy.steps)
+    change: state.Change = state.committed if soaking else lambda seen: state.advanced(seen, step)
     async with use_case(ports, plan, "soak" if soaking else "watch", None if soaking else step) as journal:
         record = state.fence((await ports.traffic.read()).record, plan.release, epoch)
-        if _decided(record, step):
+        if change(record) == record:  # refuses a step that nobody opened, before it is watched
             return Decision(Action.ADVANCE, "decided before this task was started again")
         decision = await _until_decided(ports, plan, epoch, step, journal, record, report)
         if decision.action is Action.ROLL_BACK:
@@ -73,15 +74,8 @@ async def watch(
         await journal.note("verdict", {"step": step, "action": decision.action, "sentence": decision.sentence})
         if decision.action is Action.ROLL_BACK:
             raise RolledBack(decision.sentence)
-        await transition(ports, plan, epoch, state.committed if soaking else lambda seen: state.advanced(seen, step))
+        await transition(ports, plan, epoch, change)
         return decision
-
-
-def _decided(record: Record, step: int) -> bool:
-    if record.phase in (Phase.PROMOTED, Phase.COMMITTED):
-        return record.phase is Phase.COMMITTED or step < len(record.ladder)
-    advanced_to = -1 if record.step is None else record.step - (record.phase is Phase.SHIFTED)
-    return advanced_to >= step
 
 
 async def _until_decided(
@@ -117,8 +111,10 @@ async def _look(
         drift = drifted(seen)
         lost = await _lost(ports, record.canary)
         window = window_record(step, await _totals(ports, plan, record))
-        evidence = await asyncio.to_thread(evidence.observe, window, ports.clock.now())
-        await journal.note("window", window)
+        at = ports.clock.now()
+        observed = await asyncio.to_thread(evidence.observe, window, at)
+        await journal.note("window", window, at)
+        evidence = observed
     except (Unreachable, InvalidEvidence) as error:
         unreachable = str(error)
     return evidence, evidence.look(step, ports.clock.now(), unreachable=unreachable, drift=drift, lost=lost)
