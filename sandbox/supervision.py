@@ -23,6 +23,9 @@ from typing import Any
 from sandbox.processes import ProcessIdentity, replace_file
 
 HOST = "127.0.0.1"
+NAMES = ("apiserver", "controllers", "node", "gateway")
+"""In the order of starting; stopping goes the other way round."""
+
 PROJECT = Path(__file__).resolve().parents[1]
 HEALTHY_WITHIN_SECONDS = 30.0
 STOP_WITHIN_SECONDS = 15.0
@@ -87,7 +90,7 @@ class Component:
 
 
 def components(settings: Settings) -> tuple[Component, ...]:
-    """In the order of starting; stopping goes the other way round."""
+    """One for each of `NAMES`."""
     state, ports = settings.state, settings.ports
     kubeconfig = ("--kubeconfig", str(settings.kubeconfig))
     api = ("--port", str(ports.api), "--database", str(state / "cluster.sqlite"), *kubeconfig)
@@ -122,7 +125,7 @@ def up(settings: Settings, say: Say) -> Settings:
     settings.state.mkdir(parents=True, exist_ok=True)
     with _only_one(settings.state):
         known = describe(settings.state)
-        settings = _with_ports(settings, known)
+        settings = _with_ports(settings, known["ports"] if known else {})
         parts = components(settings)
         missing = [part for part in parts if running(settings.state, part.name) is None]
         if len(missing) < len(parts) and known and known != settings.described():
@@ -139,7 +142,7 @@ def down(state: Path, say: Say) -> None:
         say(f"nothing runs: there is no {state}")
         return
     with _only_one(state):
-        for name in ("gateway", "node", "controllers", "apiserver"):
+        for name in reversed(NAMES):
             _stop(state, name, say)
 
 
@@ -253,10 +256,11 @@ def _only_one(state: Path) -> Iterator[None]:
         yield
 
 
-def _with_ports(settings: Settings, known: dict[str, Any] | None) -> Settings:
-    """Ports asked for as 0 are the ones chosen before, or free ones."""
-    before = known["ports"] if known else {}
-    chosen = {name: port or before.get(name, 0) for name, port in asdict(settings.ports).items()}
+def _with_ports(settings: Settings, before: dict[str, int]) -> Settings:
+    """Ports asked for as 0 are the ones chosen before (unless taken since, while nothing runs), or free ones."""
+    any_runs = any(running(settings.state, name) for name in NAMES)
+    kept = {name: port for name, port in before.items() if any_runs or _is_free(port)}
+    chosen = {name: port or kept.get(name, 0) for name, port in asdict(settings.ports).items()}
     with contextlib.ExitStack() as held:
         for name, port in chosen.items():
             if port == 0:
@@ -268,13 +272,19 @@ def _with_ports(settings: Settings, known: dict[str, Any] | None) -> Settings:
 def _refuse_taken_ports(parts: Iterable[Component]) -> None:
     for part in parts:
         for option, port in part.ports.items():
-            try:
-                socket.create_server((HOST, port)).close()
-            except OSError:
+            if not _is_free(port):
                 raise SandboxError(
                     f"port {port}, which the {part.name} needs, is taken by another program: "
                     f"stop that program, or choose another port with {option} PORT (0: a free one)"
-                ) from None
+                )
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _differs(known: dict[str, Any], asked: dict[str, Any]) -> str:

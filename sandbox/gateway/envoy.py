@@ -49,6 +49,8 @@ class Envoy:
         self._pid_file = state / "envoy.pid"
         self._process: asyncio.subprocess.Process | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._rejected: dict[str, set[int]] = {}
+        """How often Envoy has refused clusters or routes, by the scope of the statistic."""
 
     async def start(self) -> None:
         """Start, and return when Envoy serves its listener.
@@ -104,23 +106,31 @@ class Envoy:
         self._pid_file.unlink(missing_ok=True)
 
     async def clusters_active(self, version: str) -> None:
-        async def active() -> bool:
-            if await self._stats("cluster_manager.cds.version_text") != {version}:
-                return False
+        async def warm() -> bool:
             warming = await self._admin("GET", "/config_dump?resource=dynamic_warming_clusters")
             return not warming.get("configs")
 
-        await self._await_version("clusters", version, active)
+        await self._await_version("cluster_manager.cds", version, warm)
 
     async def routes_active(self, version: str) -> None:
-        async def active() -> bool:
-            return await self._stats(f"http.gateway.rds.{ROUTE_CONFIGURATION}.version_text") == {version}
+        async def at_once() -> bool:
+            return True
 
-        await self._await_version("routes", version, active)
+        await self._await_version(f"http.gateway.rds.{ROUTE_CONFIGURATION}", version, at_once)
 
-    async def _await_version(self, kind: str, version: str, active: Condition) -> None:
-        if not await _within(ACTIVE_WITHIN_SECONDS, active):
-            log.error("Envoy did not take version %s of the %s: %s", version, kind, self._last_words())
+    async def _await_version(self, scope: str, version: str, ready: Condition) -> None:
+        """Until Envoy uses this version of its clusters or routes. If it refuses, it keeps the version before."""
+
+        async def decided() -> bool:
+            if await self._stats(f"{scope}.update_rejected") != self._rejected.get(scope, {0}):
+                return True
+            return await self._stats(f"{scope}.version_text") == {version} and await ready()
+
+        in_time = await _within(ACTIVE_WITHIN_SECONDS, decided)
+        rejected = await self._stats(f"{scope}.update_rejected")
+        if not in_time or rejected != self._rejected.get(scope, {0}):
+            log.error("Envoy keeps its configuration, it did not take the new one: %s", self._last_words())
+        self._rejected[scope] = rejected
 
     async def _drain(self, seconds: float) -> None:
         await self._admin("POST", "/drain_listeners", parse=False)

@@ -54,9 +54,9 @@ class XdsFiles:
         if version and progress:
             await progress.clusters_active(version)
         changed.append(version := self._write("routes.json", [_typed("routes", rendered.routes)]))
+        if version and progress:
+            await progress.routes_active(version)
         if self._clusters.keys() - clusters.keys():
-            if version and progress:
-                await progress.routes_active(version)
             self._write_clusters(clusters)
         return any(changed)
 

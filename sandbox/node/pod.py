@@ -87,8 +87,9 @@ class PodWorker:
         self._changed.set()
         writer = asyncio.create_task(self._write_status())
         try:
-            for container in self.containers:
-                container.start()
+            if not self._deleted.is_set():
+                for container in self.containers:
+                    container.start()
             await self._deleted.wait()
             await self._end(self.pod["metadata"].get("deletionGracePeriodSeconds", DEFAULT_GRACE_SECONDS))
         finally:

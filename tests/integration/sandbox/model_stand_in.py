@@ -8,11 +8,12 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 VERSION = os.environ.get("VERSION", "")
-METRICS = f'# TYPE answers_total counter\nanswers_total{{pod="mine"}} 7\n# TYPE load gauge\nload {len(VERSION)}\n'
+METRICS = '# TYPE answers_total counter\nanswers_total{pod="mine"} %d\n'
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    answers = 0
     wbufsize = -1  # headers and body in one packet: two would wait for each other's acknowledgement
 
     def do_GET(self) -> None:
@@ -20,7 +21,7 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/readyz":
             self._answer(503 if os.environ.get("NEVER_READY") else 200, b"")
         elif path == "/metrics":
-            self._answer(200, METRICS.encode())
+            self._answer(200, (METRICS % Handler.answers).encode())
         elif path.startswith("/status/"):
             self._answer(int(path.rpartition("/")[2]), b"")
         elif path == "/stream":
@@ -28,6 +29,7 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/crash":
             os._exit(3)
         else:
+            Handler.answers += 1
             seen = {"version": VERSION, "path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}}
             seen["env"] = dict(os.environ)
             self._answer(200, json.dumps(seen).encode())

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 from live_sandbox import HOST, SERVICE, LiveSandbox, destination, primary, until
+from prometheus_client.parser import text_string_to_metric_families
 
 SWITCH_LIMIT_SECONDS = 0.1
 
@@ -177,10 +178,31 @@ def test_faults_direct_responses_and_redirects(routed: LiveSandbox) -> None:
         routed.gateway.get("/short")
 
 
-def test_a_mirror_does_not_answer(routed: LiveSandbox) -> None:
+def _answers(sandbox: LiveSandbox, version: str) -> float:
+    """How many requests the pods of a version have answered, by their own count."""
+    families = text_string_to_metric_families(httpx.get(sandbox.described["federate_url"]).text)
+    samples = [sample for family in families for sample in family.samples if sample.name == "answers_total"]
+    return sum(float(sample.value) for sample in samples if sample.labels["version"] == version)
+
+
+def test_a_mirror_gets_a_copy_and_does_not_answer(routed: LiveSandbox) -> None:
+    before = _answers(routed, "two")
     shadow = {**primary(one=100), "mirror": {"host": SERVICE, "subset": "v-two"}, "mirrorPercentage": {"value": 100}}
     routed.route(shadow)
+    until(lambda: routed.version() == "one" and _answers(routed, "two") > before, "copies arrive")
+    before = _answers(routed, "two")
     assert {routed.version() for _ in range(10)} == {"one"}
+    until(lambda: _answers(routed, "two") == before + 10, "each request is copied once")
+
+
+def test_a_route_that_envoy_refuses_changes_nothing_and_is_reported(routed: LiveSandbox) -> None:
+    log = routed.state / "logs" / "gateway.log"
+    before = log.read_text().count("did not take the new one")
+    routed.route({**primary(two=100), "match": [{"uri": {"regex": "(unclosed"}}]}, primary(two=100))
+    until(lambda: log.read_text().count("did not take the new one") > before, "the refusal is reported")
+    assert routed.version() == "one"
+    routed.weights(two=100)
+    routed.until_served("two")
 
 
 def test_what_the_gateway_does_not_know_is_in_its_log(routed: LiveSandbox) -> None:

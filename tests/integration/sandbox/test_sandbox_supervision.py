@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -94,6 +95,39 @@ def test_a_killed_node_takes_its_pods_along_and_the_next_up_runs_both_again(last
     until(lambda: lasting.container("lasting")["restartCount"] == 1, "the pod is restarted")
     assert lasting.until_ready("lasting")["status"]["podIP"] == address
     assert lasting.container("lasting")["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+def test_the_cluster_outlasts_its_api_server_and_its_gateway(lasting: LiveSandbox) -> None:
+    before = lasting.until_ready("lasting")
+    envoy = ProcessIdentity.read(lasting.state / "gateway" / "envoy.pid")
+    for name in ("apiserver", "gateway"):
+        process = processes(lasting.state)[name]
+        assert process
+        process.signal(signal.SIGKILL)
+    assert envoy
+    until(lambda: not envoy.alive(), "Envoy ends with the gateway")
+    start(lasting.state, Path(lasting.described["bundles"]))
+    after = lasting.pod("lasting")
+    assert after
+    assert after["status"]["containerStatuses"] == before["status"]["containerStatuses"]
+    lasting.subsets("there")
+    lasting.create_pod("there", labels={"app": "arithmetic", "version": "there"})
+    lasting.until_ready("there")
+    lasting.weights(there=100)
+    lasting.until_served("there")
+
+
+def test_down_lets_streams_end(lasting: LiveSandbox) -> None:
+    def stream() -> list[str]:
+        with lasting.gateway.stream("GET", "/stream") as answer:
+            return list(answer.iter_lines())
+
+    with ThreadPoolExecutor(1) as pool:
+        lines = pool.submit(stream)
+        until(lambda: lasting.metric("envoy_cluster_upstream_rq_active"), "the stream runs")
+        assert sandbox_command("down", lasting.state).returncode == 0
+        assert len(lines.result()) == 20
+    start(lasting.state, Path(lasting.described["bundles"]))
 
 
 def test_down_ends_pods_and_the_next_up_runs_them_again(lasting: LiveSandbox) -> None:
