@@ -11,7 +11,7 @@ from sluice.engine.journal import use_case
 from sluice.engine.plan import Plan
 from sluice.engine.settle import settle_leftover
 from sluice.engine.writes import ATTEMPTS
-from sluice.errors import Conflict, DeadlineExceeded, Refused, SluiceError, Superseded
+from sluice.errors import Conflict, DeadlineExceeded, Refused, SluiceError, Superseded, Unreachable
 from sluice.ports import Ports
 from sluice.release import Record
 
@@ -114,12 +114,21 @@ async def _wait_reachable(ports: Ports, plan: Plan) -> None:
         raise Superseded(f"release {plan.release} no longer owns the model's traffic")
     while True:
         await ports.lease.renew(plan.release)
-        info = await ports.endpoint.model_info("canary", record.token)
-        if info.get("version") == plan.version:
+        reached = await _probed_version(ports, record.token)
+        if reached == plan.version:
             return
         if ports.clock.monotonic() > give_up:
             raise DeadlineExceeded(
-                f"probes by header reach {info.get('version') or 'no version'} instead of {plan.version} after "
+                f"probes by header reach {reached} instead of {plan.version} after "
                 f"{limit:g} s (deadlines.ready); look at the route sluice-canary of the VirtualService"
             )
         await ports.clock.sleep(POLL_SECONDS)
+
+
+async def _probed_version(ports: Ports, token: str) -> str:
+    """What the gateway leads the canary's probes to; it needs a moment to learn of the route, and answers 404 until."""
+    try:
+        info = await ports.endpoint.model_info("canary", token)
+    except Unreachable as error:
+        return f"no version ({error})"
+    return str(info.get("version") or "no version")
