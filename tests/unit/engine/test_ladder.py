@@ -43,7 +43,7 @@ async def test_no_step_opens_before_the_examination() -> None:
 
 async def test_a_watch_that_a_person_marked_successful_moves_nothing() -> None:
     run = await run_up_to("shift 0")
-    with pytest.raises(Refused, match="step 2 needs the advance of step 1.*clear the task that gathers it"):
+    with pytest.raises(Refused, match=r"step 2 needs the advance of step 1.*clear the task that gathers it"):
         await task(run, "shift 1")
     assert run.world.record.step == 0
 
@@ -115,7 +115,7 @@ async def test_a_late_task_of_a_settled_release_names_the_remedy() -> None:
     run = await run_up_to("shift 0")
     run.world.guard_restores()
     await run.teardown()
-    with pytest.raises(Refused, match="was rolled back.*trigger a new release instead of clearing its tasks"):
+    with pytest.raises(Refused, match=r"was rolled back.*trigger a new release instead of clearing its tasks"):
         await task(run, "begin")
     assert run.world.traffic.weights == {"old": 100}
     assert run.world.lease.holder == ""
@@ -232,7 +232,7 @@ async def test_no_traffic_at_all_is_not_a_regression_and_never_ships() -> None:
     run = await run_up_to("examine", max_hold="1m")
     run.world.telemetry.per_second = 0.0
     await task(run, "shift 0")
-    with pytest.raises(RolledBack, match="no verdict within max_hold.*no request has started"):
+    with pytest.raises(RolledBack, match=r"no verdict within max_hold.*no request has started"):
         await task(run, "watch 0")
 
 

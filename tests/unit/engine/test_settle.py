@@ -59,7 +59,7 @@ async def test_a_release_that_never_began_has_nothing_to_settle() -> None:
 async def test_what_nobody_verified_is_no_conclusion() -> None:
     run = await begun("shift 0")
     assert run.plan is not None
-    with pytest.raises(Refused, match="Nothing verified the traffic.*clear the task settle"):
+    with pytest.raises(Refused, match=r"Nothing verified the traffic.*clear the task settle"):
         await conclude(run.world.ports, run.plan)
 
 
