@@ -24,7 +24,7 @@ async def connect(kubeconfig: Kubeconfig | None = None, context: str | None = No
 
     Raises BadInput if there is no such file, context or service account; whether the server answers, a call shows.
     """
-    configuration = Configuration()
+    configuration: Configuration = type.__call__(Configuration)  # Configuration() copies the process's default
     try:
         if kubeconfig is None:
             config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from kubernetes_asyncio.client.api_client import ApiClient
+
 from sluice.cluster.api import DESTINATION_RULE, VIRTUAL_SERVICE, Api, Kind
 from sluice.cluster.connection import connect
 from sluice.cluster.coordinates import Coordinates
-
 from tests.contract.conftest import Cluster
 
 NAMESPACE = Kind("Namespace", "api/v1", "namespaces", "create it")

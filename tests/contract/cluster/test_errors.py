@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from kubernetes_asyncio.client.api_client import ApiClient
+
 from sluice.cluster import api as requests
 from sluice.cluster.api import LEASE, VIRTUAL_SERVICE, Api, Kind, Missing
 from sluice.cluster.connection import connect
@@ -19,7 +20,6 @@ from sluice.cluster.coordinates import Coordinates
 from sluice.cluster.lease import KubernetesLease
 from sluice.cluster.traffic import KubernetesTraffic
 from sluice.errors import BadInput, Conflict, Refused, Unreachable
-
 from tests.contract.conftest import free_port
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from kubernetes_asyncio.client.api_client import ApiClient
+
 from sluice.cluster.api import LEASE, Api
 from sluice.cluster.coordinates import Coordinates
 from sluice.cluster.lease import KubernetesLease, leases

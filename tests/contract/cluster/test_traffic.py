@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from kubernetes_asyncio.client.api_client import ApiClient
+
 from sluice import release
 from sluice.cluster.api import DESTINATION_RULE, VIRTUAL_SERVICE, Api, Missing
 from sluice.cluster.coordinates import Coordinates
@@ -14,7 +15,6 @@ from sluice.cluster.traffic import KubernetesTraffic
 from sluice.errors import Conflict, Superseded
 from sluice.ports import RouteState
 from sluice.release import Phase, Record
-
 from tests.contract.cluster.conftest import HTTP, NEW, OLD
 
 BEGUN = Record("r1", 1, Phase.BEGUN, NEW, OLD, (5, 50), "t0k3n")
@@ -184,6 +184,16 @@ async def test_subsets_come_before_their_use_and_go_after_it(
     await traffic.write(await traffic.read(), release.closed(release.rolled_back(BEGUN, "aborted")))
     await traffic.sweep(keep=[OLD])
     assert await subsets(api, model) == [f"v-{OLD}", "batch"]
+
+
+async def test_without_its_rule_no_traffic_moves(traffic: KubernetesTraffic, api: Api, model: Coordinates) -> None:
+    seen = await traffic.read()
+    rule = await api.get(DESTINATION_RULE, model.namespace, "model")
+    await api.delete(DESTINATION_RULE, model.namespace, "model", rule["metadata"]["uid"])
+    before = await virtual_service(api, model)
+    with pytest.raises(Missing, match=f"DestinationRule {model.namespace}/model does not exist"):
+        await traffic.write(seen, BEGUN)
+    assert await virtual_service(api, model) == before
 
 
 async def test_two_writers_of_the_rule_do_not_lose_each_others_subsets(

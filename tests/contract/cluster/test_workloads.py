@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from kubernetes_asyncio.client.api_client import ApiClient
+
 from sluice.cluster.api import DEPLOYMENT, POD, Api, Missing
 from sluice.cluster.workloads import KubernetesWorkloads
 from sluice.errors import BadInput, DeadlineExceeded
 from sluice.ports import WorkloadSpec, WorkloadStatus
-
 from tests.contract.cluster.conftest import eventually
 from tests.contract.conftest import ROOT
 

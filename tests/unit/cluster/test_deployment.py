@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from sluice.cluster.deployment import manifest, status
 from sluice.errors import BadInput
 from sluice.ports import WorkloadSpec
@@ -154,6 +155,11 @@ def test_all_ready_waits_for_nothing() -> None:
     ready = pod({"running": {}}, ready=True, started=True, restartCount=4)
     found = status(deployment(readyReplicas=1, updatedReplicas=1), [ready])
     assert (found.ready, found.restarts, found.waiting_for, found.failed) == (1, 4, "", "")
+
+
+def test_enough_ready_pods_are_enough_whatever_another_does() -> None:
+    crashing = pod({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=9)
+    assert status(deployment(readyReplicas=1, updatedReplicas=1), [crashing]).failed == ""
 
 
 def test_ready_pods_of_an_older_template_do_not_count() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonpatch import JsonPatchTestFailed
-from sluice.cluster.destinationrule import add_patch, sweep_patch
 
+from sluice.cluster.destinationrule import add_patch, sweep_patch
 from tests.unit.cluster.virtualservices import NEW, OLD, patched, rule, touched, version
 
 VERSIONS = st.sampled_from(["none", OLD, NEW, "77aa"])

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonpatch import JsonPatchTestFailed
+
 from sluice import release
 from sluice.cluster.virtualservice import desired, named_versions, read, restore_patch, write_patch
 from sluice.release import Record
-
 from tests.unit.cluster.virtualservices import (
     MODEL,
     NEW,
@@ -152,6 +152,7 @@ def test_the_way_back_holds_whatever_users_do_to_their_own_routes(document: Docu
         ),
         pytest.param(lambda vs: vs["spec"]["http"].insert(0, {"redirect": {"uri": "/"}}), id="routes moved"),
         pytest.param(lambda vs: route(vs, MODEL.route)["route"].pop(), id="destinations edited"),
+        pytest.param(lambda vs: route(vs, MODEL.route).update({"name": "mine"}), id="named route renamed"),
         pytest.param(lambda vs: vs["metadata"].update({"uid": "another"}), id="object recreated"),
     ],
 )
@@ -161,6 +162,17 @@ def test_the_way_back_does_not_overwrite_what_it_has_not_seen(edit: Any, documen
     patch = restore_patch(state, release.rolled_back(forward()[-1], "slow"), MODEL)
     edited = copy.deepcopy(state)
     edit(edited)
+    with pytest.raises(JsonPatchTestFailed):
+        patched(edited, patch)
+
+
+@given(virtual_services())
+def test_a_route_that_became_the_users_is_not_removed_with_the_probe_routes(document: Document) -> None:
+    back = release.rolled_back(begun(), "aborted")
+    state = states(document, [begun(), back])[-1]
+    patch = restore_patch(state, release.closed(back), MODEL)
+    edited = copy.deepcopy(state)
+    route(edited, "sluice-canary")["name"] = "mine"
     with pytest.raises(JsonPatchTestFailed):
         patched(edited, patch)
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from sluice import release
 from sluice.cluster.virtualservice import read, restore_patch, write_patch
 from sluice.errors import Ambiguous
-
 from tests.unit.cluster.virtualservices import MODEL, NEW, OLD, begun, patched, rule, version
 
 RULE = rule(version(OLD), version(NEW))

@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonpatch
 from hypothesis import strategies as st
+
 from sluice import release
 from sluice.cluster.coordinates import Coordinates
 from sluice.release import Phase, Record
