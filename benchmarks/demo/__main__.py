@@ -1,8 +1,8 @@
 """`make demo`: one good and three further revisions of a small model, released for real while users send requests.
 
-r1 becomes the first stable version, r2 is better and must be promoted, r3 has damaged weights and must be stopped before
-a user sees it, r4 fails a kind of request that only users send and must be caught by live traffic and rolled back.
-Exits 0 only if all of that happened and every claim holds; leaves everything running for a look.
+r1 becomes the first stable version, r2 is better and must be promoted, r3 has damaged weights and must be stopped
+before a user sees it, r4 fails a kind of request that only users send and must be caught by live traffic and rolled
+back. Exits 0 only if all of that happened and every claim holds; leaves everything running for a look.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from benchmarks.demo.claims import claims_of
 from benchmarks.demo.release import follow, told, trigger
 from benchmarks.demo.report import Claim, table, write
 from benchmarks.demo.world import ROOT, World, WorldError, reset, up
+from benchmarks.parse import parse_seconds
 from sandbox.airflow.errors import AirflowError
 
 MODEL = "arithmetic"
@@ -78,7 +79,7 @@ def _report(world: World, releases: list[dict[str, Any]], results: Path, seconds
     seen = observer.read(results, world.sandbox / "gateway" / "access.log")
     for release in releases:
         release["users"] = observer.users_of(seen, release["version"])
-    claims = claims_of(releases, seen)
+    claims = claims_of(releases, seen, parse_seconds())
     print("\n" + table(releases))
     for claim in claims:
         print(f"  {claim}")

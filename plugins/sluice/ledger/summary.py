@@ -22,7 +22,7 @@ def summary(entries: Sequence[Entry]) -> dict[str, Any]:
         "version": plan.get("version", ""),
         **_outcome(entries),
         "examination": _examination(entries),
-        "steps": [_step(entry.data) for entry in entries if entry.kind == "look"],
+        "steps": [_step(entry) for entry in entries if entry.kind == "look"],
         "seconds": durations.total.total_seconds(),
         "overhead_seconds": durations.overhead.total_seconds(),
         "tasks": [
@@ -52,7 +52,8 @@ def _examination(entries: Sequence[Entry]) -> Mapping[str, Any] | None:
     return None if examined is None else examined["verdict"]
 
 
-def _step(look: Mapping[str, Any]) -> dict[str, Any]:
+def _step(entry: Entry) -> dict[str, Any]:
+    look = entry.data
     share = look["share"]["numbers"].get("observed_percent") if look["share"] else None
     return {
         "step": look["step"],
@@ -62,5 +63,6 @@ def _step(look: Mapping[str, Any]) -> dict[str, Any]:
         "sentence": look["sentence"],
         "verdicts": look["verdicts"],
         "seconds": look["seconds"],
+        "decided_at": entry.at.isoformat(),
         "canary_requests": look["canary_requests"],
     }

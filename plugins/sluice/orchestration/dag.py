@@ -55,7 +55,6 @@ def _dag(path: Path, chosen: ReleasePolicy | None, mistake: str) -> DAG:
         catchup=False,
         max_active_runs=1,
         default_args={"retries": RETRIES, "retry_delay": RETRY_DELAY, "retry_policy": POLICY},
-        params=_form(chosen),
         tags=["sluice", model],
         doc_md=_doc(path, chosen, mistake),
     )
@@ -63,6 +62,8 @@ def _dag(path: Path, chosen: ReleasePolicy | None, mistake: str) -> DAG:
         plan = PlanOperator(task_id="plan", model=model, policy_file=str(path), mistake=mistake)
         if chosen is not None:
             _release(chosen, plan)
+    # Afterwards: each operator made inside the DAG copies its params, which is half of what parsing costs.
+    dag.params.update(_form(chosen))
     return dag
 
 
