@@ -411,6 +411,7 @@ class FakeEndpoint:
 
     async def ask(self, prompt: Prompt, role: Role, token: str) -> Answer:
         async with self.wire.call("endpoint", "ask"):
+            await asyncio.sleep(0)  # others get their turn
             version = self._behind(role, token)
             self.asked.append((prompt.id, role))
             if version is None:
