@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonpatch import JsonPatchTestFailed
 
@@ -25,6 +25,7 @@ def named(document: dict[str, Any]) -> list[str]:
     return [subset["name"] for subset in document["spec"].get("subsets", [])]
 
 
+@settings(deadline=None)
 @given(SUBSETS, st.sets(VERSIONS))
 def test_missing_subsets_are_added_behind_the_others(subsets: list[dict[str, Any]], wanted: set[str]) -> None:
     before = rule(*subsets)
@@ -34,6 +35,7 @@ def test_missing_subsets_are_added_behind_the_others(subsets: list[dict[str, Any
     assert add_patch(after, wanted) == []
 
 
+@settings(deadline=None)
 @given(SUBSETS, st.sets(VERSIONS))
 def test_only_versions_that_nobody_keeps_are_swept(subsets: list[dict[str, Any]], keep: set[str]) -> None:
     before = rule(*subsets)

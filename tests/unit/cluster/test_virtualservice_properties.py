@@ -27,6 +27,7 @@ from tests.unit.cluster.virtualservices import (
     touched,
     version,
     virtual_services,
+    whole_releases,
     without_owned,
 )
 
@@ -52,6 +53,7 @@ def route(document: Document, name: str) -> Document:
     return found
 
 
+@whole_releases
 @given(virtual_services(), releases)
 def test_the_object_says_at_every_moment_what_the_record_means(document: Document, records: list[Record]) -> None:
     for record, state in zip(records, states(document, records), strict=True):
@@ -61,23 +63,27 @@ def test_the_object_says_at_every_moment_what_the_record_means(document: Documen
         assert sum(seen.weights.values()) == 100
 
 
+@whole_releases
 @given(virtual_services(), releases)
 def test_only_what_the_release_owns_ever_changes(document: Document, records: list[Record]) -> None:
     for state in states(document, records):
         assert without_owned(state) == without_owned(document)
 
 
+@whole_releases
 @given(virtual_services(), rolled_back())
 def test_going_back_restores_the_spec_byte_by_byte(document: Document, records: list[Record]) -> None:
     after = states(document, records)[-1]
     assert json.dumps(after["spec"], sort_keys=True) == json.dumps(document["spec"], sort_keys=True)
 
 
+@whole_releases
 @given(virtual_services(), releases)
 def test_a_committed_or_closed_release_leaves_no_routes_behind(document: Document, records: list[Record]) -> None:
     assert names(states(document, records)[-1]) == names(document)
 
 
+@whole_releases
 @given(virtual_services(), st.sampled_from(forward()), st.sampled_from(forward()))
 def test_a_patch_makes_the_desired_object_of_any_state(document: Document, now: Record, then: Record) -> None:
     document = states(document, [now])[0]
@@ -87,6 +93,7 @@ def test_a_patch_makes_the_desired_object_of_any_state(document: Document, now: 
         assert after["metadata"]["annotations"] == desired(document, then, MODEL)["metadata"]["annotations"]
 
 
+@whole_releases
 @given(virtual_services(), releases)
 def test_a_write_that_changes_nothing_is_empty(document: Document, records: list[Record]) -> None:
     for record, state in zip(records, states(document, records), strict=True):
@@ -94,6 +101,7 @@ def test_a_write_that_changes_nothing_is_empty(document: Document, records: list
         assert restore_patch(state, record, MODEL) == []
 
 
+@whole_releases
 @given(virtual_services(), releases)
 def test_probe_routes_are_there_exactly_while_the_release_is_open(document: Document, records: list[Record]) -> None:
     for record, state in zip(records, states(document, records), strict=True):
@@ -103,6 +111,7 @@ def test_probe_routes_are_there_exactly_while_the_release_is_open(document: Docu
         assert len(names(state)) == len(names(document)) + len(probes)
 
 
+@whole_releases
 @given(virtual_services())
 def test_a_probe_route_is_the_named_route_for_one_version_and_nobody_else(document: Document) -> None:
     state = states(document, [begun()])[0]
@@ -118,12 +127,14 @@ def test_a_probe_route_is_the_named_route_for_one_version_and_nobody_else(docume
             assert own_match == {**match, "headers": headers}
 
 
+@whole_releases
 @given(virtual_services(), releases)
 def test_the_subsets_in_use_are_known(document: Document, records: list[Record]) -> None:
     for record, state in zip(records, states(document, records), strict=True):
         assert named_versions(state, MODEL) >= {*release.weights(record), *release.probed(record).values()}
 
 
+@whole_releases
 @given(virtual_services())
 def test_a_write_to_an_object_that_somebody_else_touched_is_refused(document: Document) -> None:
     patch = write_patch(document, begun(), MODEL)
@@ -131,6 +142,7 @@ def test_a_write_to_an_object_that_somebody_else_touched_is_refused(document: Do
         patched(touched(document), patch)
 
 
+@whole_releases
 @given(virtual_services(), st.sampled_from(forward()))
 def test_the_way_back_holds_whatever_users_do_to_their_own_routes(document: Document, reached: Record) -> None:
     state = states(document, [reached])[0]
@@ -156,6 +168,7 @@ def test_the_way_back_holds_whatever_users_do_to_their_own_routes(document: Docu
         pytest.param(lambda vs: vs["metadata"].update({"uid": "another"}), id="object recreated"),
     ],
 )
+@whole_releases
 @given(virtual_services())
 def test_the_way_back_does_not_overwrite_what_it_has_not_seen(edit: Any, document: Document) -> None:
     state = states(document, forward())[-1]
@@ -166,6 +179,7 @@ def test_the_way_back_does_not_overwrite_what_it_has_not_seen(edit: Any, documen
         patched(edited, patch)
 
 
+@whole_releases
 @given(virtual_services())
 def test_a_route_that_became_the_users_is_not_removed_with_the_probe_routes(document: Document) -> None:
     back = release.rolled_back(begun(), "aborted")
@@ -177,6 +191,7 @@ def test_a_route_that_became_the_users_is_not_removed_with_the_probe_routes(docu
         patched(edited, patch)
 
 
+@whole_releases
 @given(virtual_services(), st.sampled_from(forward()), st.data())
 def test_probe_routes_that_a_person_moved_or_edited_are_put_right(
     document: Document, reached: Record, data: st.DataObject

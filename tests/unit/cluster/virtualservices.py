@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import jsonpatch
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from sluice import release
@@ -14,6 +15,9 @@ from sluice.release import Phase, Record
 
 MODEL = Coordinates(namespace="ai", virtual_service="model", destination_rule="model", host="model")
 OLD, NEW = "8f2c", "41ab"
+
+whole_releases = settings(deadline=None, max_examples=40)
+"""An example is a whole release, a dozen patches: fewer of them, and no limit of time on a busy machine."""
 
 _texts = st.text("abcdefgh-", min_size=1, max_size=8)
 _paths = st.builds(lambda text: {"prefix": "/" + text}, _texts)
