@@ -51,8 +51,7 @@ async def restore(
                 return record
             if seen.record.closed:
                 return seen.record
-            await traffic.restore(seen, record)
-            return record
+            return (await traffic.restore(seen, record)).record or record
         except (Conflict, Unreachable):
             if clock.monotonic() > give_up:
                 raise
