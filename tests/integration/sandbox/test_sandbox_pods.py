@@ -9,9 +9,12 @@ import time
 from typing import Any
 
 import pytest
-from live_sandbox import NAMESPACE, LiveSandbox, until
+import yaml
+from live_sandbox import NAMESPACE, PROJECT, LiveSandbox, until
 
 from sandbox.processes import ProcessIdentity
+
+pytestmark = pytest.mark.slow
 
 
 def state(sandbox: LiveSandbox, name: str) -> dict[str, Any]:
@@ -187,6 +190,21 @@ def test_logs_are_served_with_tail_and_times(sandbox: LiveSandbox) -> None:
     stamp, text = sandbox.log("talking", timestamps="true").split(" ", 1)
     assert stamp.endswith("Z")
     assert text == "version 0 serves\n"
+
+
+def test_the_workloads_template_runs(sandbox: LiveSandbox) -> None:
+    """Named ports, probes, volumes and hooks of manifests/base/workload.yaml are what the node can do."""
+    deployment = yaml.safe_load((PROJECT / "manifests" / "base" / "workload.yaml").read_text())
+    labels = {"app": "templated", "version": "9"}
+    deployment["metadata"] = {"name": "templated-9", "labels": labels}
+    deployment["spec"]["selector"]["matchLabels"] = labels
+    deployment["spec"]["template"]["metadata"]["labels"] = labels
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = sandbox.image
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+    sandbox.create(path, deployment)
+    status = f"{path}/templated-9"
+    until(lambda: sandbox.api.get(status).json().get("status", {}).get("readyReplicas") == 1, "it is ready")
+    assert sandbox.api.delete(status).status_code == 200
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")

@@ -13,6 +13,8 @@ import pytest
 from live_sandbox import HOST, SERVICE, LiveSandbox, destination, primary, until
 from prometheus_client.parser import text_string_to_metric_families
 
+pytestmark = pytest.mark.slow
+
 SWITCH_LIMIT_SECONDS = 0.1
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
 from live_sandbox import NAMESPACE, SERVICE, LiveSandbox, destination, primary, until
 
 from sandbox.gateway.access_log import AccessLog
 from sandbox.gateway.traffic import REQUEST_LABELS
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_attempt_is_logged_when_it_starts(routed: LiveSandbox) -> None:
