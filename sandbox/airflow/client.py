@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import httpx
@@ -132,6 +132,15 @@ class Client:
 
     def task(self, dag_id: str, run_id: str, task_id: str) -> Json:
         return self._get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")
+
+    def await_task(self, dag_id: str, run_id: str, task_id: str, states: Collection[str], seconds: float) -> Json:
+        """The task instance, once its state is one of `states`. Raises Overdue."""
+        deadline = time.monotonic() + seconds
+        while (task := self.task(dag_id, run_id, task_id))["state"] not in states:
+            if time.monotonic() > deadline:
+                raise Overdue(f"Task {task_id} of run {run_id} is {task['state']} after {seconds:.0f} s")
+            time.sleep(POLL_SECONDS)
+        return task
 
     def mark_task(self, dag_id: str, run_id: str, task_id: str, state: Literal["success", "failed", "skipped"]) -> None:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"

@@ -31,8 +31,9 @@ HEALTH_PARTS = {
     "triggerer": "triggerer",
     "dag_processor": "DAG processor",
 }
-START_SECONDS = 180.0
+START_SECONDS = 240.0
 GRACE_SECONDS = 8.0
+ANSWER_SECONDS = 20.0
 POLL_SECONDS = 0.25
 
 Say = Callable[[str], None]
@@ -91,9 +92,8 @@ def kill_all(settings: Settings) -> None:
 
 def kill_component(settings: Settings, name: str) -> None:
     """SIGKILL to one of `processes.COMPONENTS` and all that it started; `start_component` brings it back."""
-    for pid in component_pids(settings, name):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, 9)
+    running = _read(settings)
+    processes.kill_component(running.leaders if running else (), name)
 
 
 def start_component(settings: Settings, name: str, caller: Mapping[str, str] | None = None) -> None:
@@ -123,18 +123,25 @@ def all_pids(settings: Settings) -> list[int]:
 
 def healthy(settings: Settings, since: float = 0.0) -> dict[str, bool]:
     """Which parts are healthy, by names for people; heartbeats older than `since` (epoch seconds) do not count."""
-    try:
-        answer = httpx.get(f"{settings.url}/api/v2/monitor/health", timeout=5, trust_env=False)
-        health = answer.json() if answer.status_code == 200 else {}
-    except (httpx.HTTPError, ValueError):
-        health = {}
+    health = _ask(settings, "/api/v2/monitor/health")
+    # The API for tasks is made at its first request, for seconds: if that were a task's, it would time out and wait.
+    tasks = bool(health) and bool(_ask(settings, "/execution/health"))
     parts = {label: _is_healthy(health.get(part) or {}, since) for part, label in HEALTH_PARTS.items()}
-    return {"API server": bool(health), **parts}
+    return {"API server": bool(health), "API for tasks": tasks, **parts}
 
 
 def command(settings: Settings, verb: str = "up") -> str:
     """What a person types."""
     return f"python -m sandbox.airflow {verb} --home {settings.home} --port {settings.port}"
+
+
+def _ask(settings: Settings, path: str) -> dict[str, Any]:
+    try:
+        answer = httpx.get(settings.url + path, timeout=ANSWER_SECONDS, trust_env=False)
+        found: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
+        return found
+    except (httpx.HTTPError, ValueError):
+        return {}
 
 
 def _is_healthy(part: Mapping[str, Any], since: float) -> bool:

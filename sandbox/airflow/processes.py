@@ -20,6 +20,7 @@ from sandbox.processes import ProcessIdentity
 
 COMPONENTS = ("scheduler", "triggerer", "dag-processor", "api-server")
 POLL_SECONDS = 0.1
+KILL_SECONDS = 10.0
 
 
 def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> ProcessIdentity:
@@ -48,12 +49,11 @@ def members(leaders: Iterable[ProcessIdentity]) -> list[psutil.Process]:
     sessions = {leader.pid for leader in leaders if ProcessIdentity.of(leader.pid) in (leader, None)}
     if not sessions:
         return []
-    found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-            if os.getsid(process.pid) in sessions:
-                found.update({each.pid: each for each in [process, *process.children(recursive=True)]})
-    return [process for process in found.values() if _lives(process)]
+    everything = list(psutil.process_iter(["ppid", "status"]))
+    ours = {process.pid for process in everything if _session(process.pid) in sessions}
+    while more := {process.pid for process in everything if process.info["ppid"] in ours} - ours:
+        ours |= more
+    return [each for each in everything if each.pid in ours and each.info["status"] != psutil.STATUS_ZOMBIE]
 
 
 def component(leaders: Iterable[ProcessIdentity], name: str) -> list[psutil.Process]:
@@ -61,8 +61,15 @@ def component(leaders: Iterable[ProcessIdentity], name: str) -> list[psutil.Proc
     for process in members(leaders):
         if _title(process) == name and _title(process.parent()) != name:
             with contextlib.suppress(psutil.NoSuchProcess):
-                return [process, *process.children(recursive=True)]
+                return [each for each in [process, *process.children(recursive=True)] if _lives(each)]
     return []
+
+
+def kill_component(leaders: Sequence[ProcessIdentity], name: str) -> None:
+    """SIGKILL to a component and all that descends from it at once; returns when they are gone."""
+    doomed = component(leaders, name)
+    _signal(doomed, signal.SIGKILL)
+    _wait(lambda: not any(map(_lives, doomed)), KILL_SECONDS)
 
 
 def end(leaders: Sequence[ProcessIdentity], grace_seconds: float) -> None:
@@ -96,6 +103,12 @@ def _reap(leaders: Iterable[ProcessIdentity]) -> None:
     for leader in leaders:
         with contextlib.suppress(ChildProcessError):  # another process has started it, or it was reaped before
             os.waitpid(leader.pid, os.WNOHANG)
+
+
+def _session(pid: int) -> int | None:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None
 
 
 def _lives(process: psutil.Process) -> bool:

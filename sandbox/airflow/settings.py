@@ -85,7 +85,9 @@ def secrets_of(home: Path) -> Secrets:
         _write_private(kept, json.dumps(made.__dict__))
     found = Secrets(**json.loads(kept.read_text()))
     # The simple auth manager takes passwords from this file and invents one only for users that it does not name.
-    _write_private(home / "simple_auth_manager_passwords.json.generated", json.dumps({USER: found.password}))
+    passwords = home / "simple_auth_manager_passwords.json.generated"
+    if not passwords.exists():
+        _write_private(passwords, json.dumps({USER: found.password}))
     return found
 
 
