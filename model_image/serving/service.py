@@ -34,7 +34,7 @@ class Run:
 
     def __init__(
         self, service: "Service", engine: Engine, request: CompletionRequest, prompt: list[int], labels: tuple[str, str]
-    ):
+    ) -> None:
         self.id = f"cmpl-{uuid.uuid4().hex}"
         self.prompt_tokens = len(prompt)
         self.tokens = len(prompt) + request.max_tokens

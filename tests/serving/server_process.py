@@ -17,7 +17,7 @@ import httpx
 
 MODEL_IMAGE = Path(__file__).resolve().parents[2] / "model_image"
 REVISIONS = MODEL_IMAGE / "arithmetic"
-START_SECONDS = 60
+START_SECONDS = 120
 STOP_SECONDS = 20
 
 

@@ -16,7 +16,7 @@ from server_process import REVISIONS, environment, events, listening, ready, ser
 R2, R4 = REVISIONS / "r2", REVISIONS / "r4"
 LONG = {"prompt": "copy(abcdefghijklmnopqrstuvwxyzabcdef)=", "max_tokens": 48}
 EXAMPLES = "12+34=46\nrev(stream)=maerts\nmax(17,230)=230\n88-91=-3\n" * 4
-EXIT_SECONDS = 30
+EXIT_SECONDS = 60
 
 
 def refusal(variables: dict[str, str], log: Path) -> str:
@@ -141,11 +141,11 @@ def test_a_full_queue_is_429_with_retry_after(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_slow_drill_deadline_and_a_client_that_leaves(tmp_path: Path) -> None:
     drill = {"fault": "slow:1000", "allow_faults": 1}
-    with ready(R2, tmp_path / "log", request_deadline_seconds=1, max_requests_per_batch=1, **drill) as server:
+    with ready(R2, tmp_path / "log", request_deadline_seconds=2, max_requests_per_batch=1, **drill) as server:
         late = server.complete(**LONG)
         with pytest.raises(httpx.ReadTimeout):
             server.client.post("/v1/completions", json=LONG, timeout=0.3)
-        wait_for(lambda: series(server.metrics(), "serving_requests_running") == 0, 0.6)
+        wait_for(lambda: series(server.metrics(), "serving_requests_running") == 0, 5)
         reasons = {
             reason: series(server.metrics(), "serving_requests_finished_total", reason=reason)
             for reason in ("deadline", "cancelled")
@@ -156,13 +156,15 @@ def test_slow_drill_deadline_and_a_client_that_leaves(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_stream_that_fails_after_its_first_token_does_not_look_complete(tmp_path: Path) -> None:
-    drill = {"fault": "slow:40", "allow_faults": 1}
-    with ready(R2, tmp_path / "log", request_deadline_seconds=1.5, **drill) as server:
-        response = server.complete(**LONG, stream=True)
-    first, *_, last = events(response.text)
-    assert response.status_code == 200
-    assert first["choices"][0]["text"] == "a"
-    assert last["error"]["code"] == "deadline_exceeded"
+    drill = {"fault": "slow:100", "allow_faults": 1}
+    with ready(R2, tmp_path / "log", drain_deadline_seconds=0, **drill) as server:
+        with server.client.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as response:
+            pieces = response.iter_text()
+            first = next(pieces)
+            server.terminate()
+            *_, last = events(first + "".join(pieces))
+    assert events(first)[0]["choices"][0]["text"] == "a"
+    assert last["error"]["code"] == "generation_failed"
 
 
 @pytest.mark.slow
@@ -229,9 +231,9 @@ def test_drain_under_load_loses_no_request(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_while_draining_it_is_not_ready_but_still_accepts(tmp_path: Path) -> None:
-    with ready(R2, tmp_path / "log", drain_delay_seconds=2) as server:
+    with ready(R2, tmp_path / "log", drain_delay_seconds=3) as server:
         server.terminate()
-        wait_for(lambda: not server.is_ready(), 1)
+        wait_for(lambda: not server.is_ready(), 2)
         answer = server.complete("12+34=")
         assert server.client.get("/livez").status_code == 200
     assert answer.json()["choices"][0]["text"] == "46"
