@@ -157,12 +157,14 @@ def test_slow_drill_deadline_and_a_client_that_leaves(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_stream_that_fails_after_its_first_token_does_not_look_complete(tmp_path: Path) -> None:
     drill = {"fault": "slow:100", "allow_faults": 1}
-    with ready(R2, tmp_path / "log", drain_deadline_seconds=0, **drill) as server:
-        with server.client.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as response:
-            pieces = response.iter_text()
-            first = next(pieces)
-            server.terminate()
-            *_, last = events(first + "".join(pieces))
+    with (
+        ready(R2, tmp_path / "log", drain_deadline_seconds=0, **drill) as server,
+        server.client.stream("POST", "/v1/completions", json=LONG | {"stream": True}) as response,
+    ):
+        pieces = response.iter_text()
+        first = next(pieces)
+        server.terminate()
+        *_, last = events(first + "".join(pieces))
     assert events(first)[0]["choices"][0]["text"] == "a"
     assert last["error"]["code"] == "generation_failed"
 
