@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -33,6 +34,7 @@ TIME_EDGES_SECONDS = (
 )
 """Bucket edges of the servers' time histograms: only at an edge is the share of slow requests known exactly."""
 
+LONGEST = timedelta(days=366)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -45,7 +47,27 @@ def _duration(value: Any) -> Any:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", value.strip())
     if match is None:
         raise ValueError("a duration is a number with a unit, for example 500ms, 30s, 10m or 2h")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > LONGEST.total_seconds():
+        raise ValueError("at most a year")
+    return timedelta(seconds=seconds)
+
+
+def _notation(value: timedelta) -> str:
+    """What `_duration` reads, to the microsecond."""
+    return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def _below_100(weight: int) -> int:
+    if weight > 99:
+        raise ValueError("a ladder ends at 99 or below, because promote is the last write")
+    return weight
+
+
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, str | int | float):
+        raise ValueError("a serving setting is a text, a number, true or false")
+    return value
 
 
 def _limit(value: timedelta) -> timedelta:
@@ -61,9 +83,11 @@ def _limit(value: timedelta) -> timedelta:
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
-    PlainSerializer(lambda value: f"{value.total_seconds():g}s", return_type=str),
+    PlainSerializer(_notation, return_type=str),
 ]
 Limit = Annotated[Duration, BeforeValidator(lambda value: _limit(_duration(value)))]
+Weight = Annotated[int, Field(ge=1), AfterValidator(_below_100)]
+Scalar = Annotated[str | int | float | bool, BeforeValidator(_scalar)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$")]
 
@@ -94,14 +118,14 @@ class Serving(_Part):
     """Kubernetes quantity, per pod."""
     cpu: Quantity = "4"
     """Kubernetes quantity, per pod."""
-    settings: dict[str, str | int | float | bool] = {}
+    settings: dict[str, Scalar] = {}
     """Settings of the server (SERVING_<NAME>); a revision's own settings win."""
     route: str = "primary"
     """The name of the HTTP route in the VirtualService whose destinations the release owns."""
 
 
 class Step(_Part):
-    weight: Annotated[int, Field(ge=1, le=99)]
+    weight: Weight
     """Percent of live requests."""
     hold: Duration = timedelta(minutes=5)
     """The least time at this weight, counted from when the observed share agrees."""
@@ -204,6 +228,13 @@ class ReleasePolicy(_Part):
                 )
         return steps
 
+    @field_validator("tick")
+    @classmethod
+    def _takes_time(cls, tick: timedelta) -> timedelta:
+        if not tick:
+            raise ValueError("must be more than 0s")
+        return tick
+
     @field_validator("max_hold")
     @classmethod
     def _longer_than_every_hold(cls, max_hold: timedelta, known: ValidationInfo) -> timedelta:
@@ -233,6 +264,8 @@ def parse(text: str, where: str) -> ReleasePolicy:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise BadInput(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
+    except ValueError as error:  # a date that cannot be, a number of thousands of digits
+        raise BadInput(f"{where}: not YAML: {error}") from error
     if not isinstance(raw, dict):
         raise BadInput(f"{where}: a policy is a mapping of fields, starting with `model:`")
     try:
