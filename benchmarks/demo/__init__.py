@@ -1,0 +1,1 @@
+"""The demonstration: releases of good and bad revisions on one machine, under the eyes of users."""
