@@ -8,12 +8,16 @@ from typing import Any
 from sluice.ledger.durations import overhead
 from sluice.ports import Entry
 
+_ENDS_WITH = {"plan": "refused", "build": "refused", "begin": "refused", "conclude": "unsettled"}
+"""Outcome of a release whose last use case failed, where no other follows."""
+
 
 def summary(entries: Sequence[Entry]) -> dict[str, Any]:
     """One release as plain JSON: revision, version, outcome, reason, steps, seconds, overhead_seconds.
 
-    `outcome` is `running` until the release is concluded; `observed` is the canary's share in percent of the requests
-    that started at the step, None where no share was to be shown.
+    `outcome` is `running` until the release is concluded, `refused` if it failed before it touched anything,
+    `unsettled` if nothing verified its end; `observed` is the canary's share in percent of the requests that started at
+    the step, None where no share was to be shown.
     """
     plan = next((entry.data for entry in entries if entry.kind == "plan"), {})
     durations = overhead(entries)
@@ -41,9 +45,9 @@ def _outcome(entries: Sequence[Entry]) -> dict[str, str]:
     concluded = next((entry.data for entry in reversed(entries) if entry.kind == "concluded"), None)
     if concluded is not None:
         return {"outcome": concluded["outcome"], "reason": concluded["sentence"]}
-    failed = next((entry.data for entry in reversed(entries) if "error" in entry.data), None)
-    if failed is not None and failed["use_case"] in ("plan", "build", "begin"):
-        return {"outcome": "refused", "reason": failed["sentence"]}
+    last = next((entry.data for entry in reversed(entries) if entry.kind in ("started", "ended")), {})
+    if "error" in last and last["use_case"] in _ENDS_WITH:
+        return {"outcome": _ENDS_WITH[last["use_case"]], "reason": last["sentence"]}
     return {"outcome": "running", "reason": ""}
 
 
