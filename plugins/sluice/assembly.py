@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sluice.cluster.connection import connect
 from sluice.cluster.coordinates import Coordinates
-from sluice.cluster.lease import KubernetesLease, leases
+from sluice.cluster.lease import KubernetesLease, ModelLease, leases
 from sluice.cluster.traffic import KubernetesTraffic
 from sluice.cluster.workloads import KubernetesWorkloads
 from sluice.engine.plan import Plan, pinned_in
@@ -112,9 +113,12 @@ async def run_guard(
     """Run the guard for ever."""
     async with connect(settings.kubeconfig) as client:
 
+        def traffic_of(lease: ModelLease) -> KubernetesTraffic:
+            return KubernetesTraffic(client, lease.coordinates())
+
         async def find_claims() -> Sequence[Claim]:
             return [
-                Claim(lease.model, lease.state, KubernetesTraffic(client, lease.coordinates()))
+                Claim(f"{lease.namespace}/{lease.model}", lease.state, partial(traffic_of, lease))
                 for lease in await leases(client, namespaces)
                 if lease.state.holder
             ]

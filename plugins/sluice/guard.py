@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sluice.engine.writes import restore
 from sluice.errors import SluiceError
 from sluice.ports import Clock, LeaseState, Traffic
-from sluice.release import UNDECIDED, weights
+from sluice.release import Phase, weights
 
 PATIENCE_SECONDS = 5.0
 """For one attempt to restore; the next look tries again."""
@@ -23,8 +23,10 @@ class Claim:
     """A model's lease and the traffic that it is about."""
 
     model: str
+    """The same for no two claims; messages name it."""
     lease: LeaseState
-    traffic: Traffic
+    find_traffic: Callable[[], Traffic]
+    """Called for a claim that ran out. Raises Ambiguous if the lease does not say where its traffic is."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,15 @@ async def guard(
 async def _restore(claim: Claim, unrenewed_seconds: float, clock: Clock, report: Callable[[str], None]) -> None:
     """One expired claim; another model's trouble must not keep the guard from the rest."""
     try:
-        seen = await claim.traffic.read()
+        traffic = claim.find_traffic()
+        seen = await traffic.read()
         record = seen.record
-        if record is None or record.release != claim.lease.holder or record.closed:
+        if record is None or record.release != claim.lease.holder or record.closed or record.phase is Phase.COMMITTED:
             return
-        if record.phase not in UNDECIDED and dict(seen.weights) == dict(weights(record)):
+        if record.phase is Phase.ROLLED_BACK and dict(seen.weights) == dict(weights(record)):
             return
         reason = f"the guard restored last good: nobody renewed the release's lease for {unrenewed_seconds:.0f} s"
-        record = await restore(claim.traffic, clock, record.release, reason, patience_seconds=PATIENCE_SECONDS)
+        record = await restore(traffic, clock, record.release, reason, patience_seconds=PATIENCE_SECONDS)
         report(f"{claim.model}: release {record.release}: {reason}; version {record.last_good} has all traffic")
     except SluiceError as error:
         report(f"{claim.model}: {error}")
