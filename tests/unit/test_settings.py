@@ -1,0 +1,50 @@
+"""Where the world is, from SLUICE_* variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sluice import settings
+from sluice.errors import BadInput
+
+
+def test_without_variables_the_defaults_hold() -> None:
+    chosen = settings.read({})
+    assert (chosen.releases.name, chosen.bundles.name, Path(chosen.ledger).name) == ("releases", "bundles", "ledger")
+    assert chosen.kubeconfig is None
+    assert chosen.metrics_urls == ()
+
+
+def test_the_defaults_do_not_depend_on_the_working_directory() -> None:
+    chosen = settings.read({})
+    assert all(path.is_absolute() for path in (chosen.releases, chosen.bundles, chosen.workload, Path(chosen.ledger)))
+    assert chosen.workload.is_relative_to(chosen.root)
+
+
+def test_each_variable_sets_its_field() -> None:
+    chosen = settings.read({"SLUICE_KUBECONFIG": "/etc/kubeconfig", "SLUICE_GATEWAY_URL": "https://gate", "HOME": "/"})
+    assert (chosen.kubeconfig, chosen.gateway_url) == (Path("/etc/kubeconfig"), "https://gate")
+
+
+def test_several_addresses_of_metrics_are_separated_by_commas() -> None:
+    chosen = settings.read({"SLUICE_METRICS_URLS": "http://a/metrics, http://b/metrics,"})
+    assert chosen.metrics_urls == ("http://a/metrics", "http://b/metrics")
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    assert settings.read({"SLUICE_KUBECONFIG": "", "SLUICE_LEDGER": ""}) == settings.read({})
+
+
+def test_variables_of_other_parts_are_left_alone() -> None:
+    assert settings.read({"SLUICE_SOMETHING_ELSE": "1"}) == settings.read({})
+
+
+def test_policies_paths_start_at_the_parent_of_releases(tmp_path: Path) -> None:
+    assert settings.read({"SLUICE_RELEASES": str(tmp_path / "releases")}).root == tmp_path.resolve()
+
+
+def test_a_wrong_value_names_its_variable() -> None:
+    with pytest.raises(BadInput, match="SLUICE_LEDGER: "):
+        settings.read({"SLUICE_LEDGER": b"bytes\xff"})  # type: ignore[dict-item]
