@@ -1,1 +1,1 @@
-"""What the project's figures come from: each program writes its figures as claims with the limits that they have to keep."""
+"""What the project's figures come from: each program writes its figures as claims with their limits."""
