@@ -84,7 +84,7 @@ class _Server(uvicorn.Server):
 
 async def _serve(store: Store, listener: socket.socket) -> None:
     registry = Registry(store, schema.load())
-    collector.ensure_default_namespace(registry)
+    collector.ensure_first_namespaces(registry)
     async with httpx.AsyncClient(timeout=httpx.Timeout(5.0, read=None)) as client:
         config = uvicorn.Config(
             http.application(registry, client),
@@ -93,9 +93,9 @@ async def _serve(store: Store, listener: socket.socket) -> None:
             lifespan="off",
             timeout_graceful_shutdown=2,
         )
-        collecting = asyncio.create_task(collector.run(registry))
-        await _Server(config, store).serve(sockets=[listener])
-        await collecting
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(collector.run(registry))
+            tasks.create_task(_Server(config, store).serve(sockets=[listener]))
     store.close()
 
 

@@ -7,9 +7,12 @@ orphaning cuts the dependents loose; a namespace that is being deleted takes its
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from sandbox.apiserver.kinds import NAMESPACE, Kind, Object, by_owner_reference
-from sandbox.apiserver.lifecycle import FOREGROUND, ORPHAN
+from sandbox.apiserver.kinds import EVENT, NAMESPACE, Kind, Object, by_owner_reference
+from sandbox.apiserver.lifecycle import FOREGROUND, ORPHAN, timestamp
+
+EVENT_LIFETIME = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,12 @@ def next_steps(objects: Iterable[tuple[Kind, Object]]) -> list[Step]:
         if kind is NAMESPACE and _is_deleting(item):
             steps.extend(_as_namespace(item, content[item["metadata"]["name"]]))
     return steps
+
+
+def expired_events(events: Iterable[Object], now: datetime) -> list[Step]:
+    """Events are news, not state: they go after an hour, as in a real API server."""
+    oldest = timestamp(now - EVENT_LIFETIME)
+    return [_step("delete", EVENT, item) for item in events if item["metadata"]["creationTimestamp"] < oldest]
 
 
 def is_concerned(item: Object) -> bool:

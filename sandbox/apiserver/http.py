@@ -17,9 +17,21 @@ from sandbox.apiserver.paths import Target
 from sandbox.apiserver.registry import Registry, Written, presented, scale_of
 from sandbox.apiserver.selectors import Predicate, selection
 from sandbox.apiserver.status import ApiError
+from sandbox.apiserver.storage import StorageError
 
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 _NOT_FOUND = "404 page not found\n"
+_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
+_SUBRESOURCES_LEFT_OUT = (
+    "attach",
+    "ephemeralcontainers",
+    "eviction",
+    "exec",
+    "portforward",
+    "proxy",
+    "resize",
+    "token",
+)
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
@@ -45,17 +57,27 @@ class _Server:
             return self._about_server(request) if target is None else await self._on_resource(request, target)
         except ApiError as error:
             return _json(error.body, error.code)
+        except StorageError as error:
+            return _json(ApiError(500, "InternalError", str(error)).body, 500)
 
     def _about_server(self, request: Request) -> Response:
         path = request.url.path
-        if path in ("/healthz", "/readyz", "/livez"):
-            return PlainTextResponse("ok")
-        if path == _REVIEWS or request.method not in ("GET", "HEAD"):
+        subresource = path.rpartition("/")[2]
+        if subresource in _SUBRESOURCES_LEFT_OUT:
+            raise status.left_out(f"the subresource {subresource}", "see docs/sandbox.md for what there is")
+        found = self._about(request, path)
+        if found is None:
+            return PlainTextResponse(_NOT_FOUND, 404)
+        if request.method not in ("GET", "HEAD") or path == _REVIEWS:
             raise status.method_not_allowed()
+        return found
+
+    def _about(self, request: Request, path: str) -> Response | None:
+        if path in ("/healthz", "/readyz", "/livez", _REVIEWS):
+            return PlainTextResponse("ok")
         if path.startswith("/openapi/"):
-            return self._documents.answer(path, request.headers.get("accept", ""))
-        found = self._discovered(request, [part for part in path.split("/") if part])
-        return PlainTextResponse(_NOT_FOUND, 404) if found is None else found
+            return self._documents.answer(path)
+        return self._discovered(request, [part for part in path.split("/") if part])
 
     def _discovered(self, request: Request, parts: list[str]) -> Response | None:
         form, version = negotiation.wanted_form(request.headers.get("accept", ""))
@@ -196,8 +218,9 @@ class _Server:
     async def _delete(self, request: Request, target: Target) -> Response:
         raw = await request.body()
         content_type = request.headers.get("content-type", "")
-        body = negotiation.parse_body(content_type, raw, "DeleteOptions") if raw else None
-        options = negotiation.delete_options(request.query_params, body)
+        body = negotiation.parse_body(content_type, raw, "DeleteOptions") if raw else {}
+        stated = self._registry.decoded("DeleteOptions", _DELETE_OPTIONS, {} if body is None else body)
+        options = negotiation.delete_options(request.query_params, stated)
         if target.name:
             left = self._registry.delete(target.kind, target.namespace, target.name, options)
             return _json(presented(left, target.kind, target.version) if left["kind"] != "Status" else left)
@@ -241,7 +264,8 @@ async def _passed_on(answer: httpx.Response) -> AsyncIterator[bytes]:
 
 def _selection(request: Request, target: Target) -> Predicate:
     query = request.query_params
-    return selection(target.kind, target.namespace, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+    fields = f"metadata.name={target.name}" if target.name else query.get("fieldSelector", "")
+    return selection(target.kind, target.namespace, query.get("labelSelector", ""), fields)
 
 
 def _untyped(item: Object) -> Object:

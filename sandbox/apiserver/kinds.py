@@ -29,6 +29,8 @@ class Kind:
     """An update must name the resourceVersion that it was made for."""
     returns_deleted: bool = False
     """A deletion answers with the object instead of a Status."""
+    not_enforced: str = ""
+    """Why the object has no effect here, for the kinds that are stored only."""
     fields: tuple[str, ...] = ()
     """Fields that a fieldSelector may name, besides metadata.name and metadata.namespace."""
 
@@ -86,7 +88,7 @@ def _builtin(group: str, version: str, plural: str, name: str, **more: Any) -> K
     return Kind(group, (version,), plural, name, definition=f"io.k8s.api.{package}.{version}.{name}", **more)
 
 
-def _istio(area: str, versions: tuple[str, ...], plural: str, name: str, short: str = "") -> Kind:
+def _istio(area: str, versions: tuple[str, ...], plural: str, name: str, short: str, not_enforced: str = "") -> Kind:
     return Kind(
         f"{area}.istio.io",
         versions,
@@ -94,11 +96,12 @@ def _istio(area: str, versions: tuple[str, ...], plural: str, name: str, short: 
         name,
         definition=f"io.istio.{area}.v1.{name}",
         custom=True,
-        short_names=(short,) if short else (),
+        short_names=(short,),
         categories=("istio-io", f"{area}-istio-io"),
         subresources=("status",),
         has_generation=True,
         needs_resource_version=True,
+        not_enforced=not_enforced,
     )
 
 
@@ -107,6 +110,7 @@ _EVENT_FIELDS = (
     *("involvedObject.fieldPath", "reason", "reportingComponent", "source", "type"),
 )
 _POD_FIELDS = ("spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "status.phase", "status.podIP")
+_NO_MESH = "there are no sidecars to enforce it"
 _ISTIO_NETWORKING = ("v1", "v1beta1", "v1alpha3")
 _ISTIO_SECURITY = ("v1", "v1beta1")
 
@@ -176,6 +180,7 @@ KINDS: tuple[Kind, ...] = (
         short_names=("hpa",),
         categories=("all",),
         subresources=("status",),
+        not_enforced="nothing scales by it",
     ),
     _builtin(
         "policy",
@@ -184,6 +189,7 @@ KINDS: tuple[Kind, ...] = (
         "PodDisruptionBudget",
         short_names=("pdb",),
         subresources=("status",),
+        not_enforced="nothing is evicted here",
         has_generation=True,
     ),
     LEASE,
@@ -191,8 +197,8 @@ KINDS: tuple[Kind, ...] = (
     _istio("networking", _ISTIO_NETWORKING, "virtualservices", "VirtualService", "vs"),
     _istio("networking", _ISTIO_NETWORKING, "gateways", "Gateway", "gw"),
     _istio("networking", _ISTIO_NETWORKING, "destinationrules", "DestinationRule", "dr"),
-    _istio("security", _ISTIO_SECURITY, "peerauthentications", "PeerAuthentication", "pa"),
-    _istio("security", _ISTIO_SECURITY, "authorizationpolicies", "AuthorizationPolicy", "ap"),
+    _istio("security", _ISTIO_SECURITY, "peerauthentications", "PeerAuthentication", "pa", _NO_MESH),
+    _istio("security", _ISTIO_SECURITY, "authorizationpolicies", "AuthorizationPolicy", "ap", _NO_MESH),
 )
 
 

@@ -11,6 +11,7 @@ from sandbox.apiserver import status
 from sandbox.apiserver.registry import DeleteOptions, Options
 
 _BODY_TYPES = ("application/json", "application/yaml")
+_INSTEAD_OF_PROTOBUF = "send JSON; instead of kubectl create use kubectl apply, or kubectl create -f FILE"
 _WORDS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
@@ -94,13 +95,12 @@ def _field_validation(value: str) -> str:
     return value
 
 
-def delete_options(query: Mapping[str, str], body: Any) -> DeleteOptions:
+def delete_options(query: Mapping[str, str], stated: Mapping[str, Any]) -> DeleteOptions:
     """What a deletion asks for, in its body or its query parameters; the body wins.
 
     Raises:
         ApiError: 400 for a value that does not exist.
     """
-    stated = body if isinstance(body, dict) else {}
     preconditions = stated.get("preconditions") or {}
     policy = stated.get("propagationPolicy") or query.get("propagationPolicy") or _legacy_policy(stated, query)
     if policy not in ("Background", "Foreground", "Orphan"):
@@ -127,6 +127,8 @@ def parse_body(content_type: str, raw: bytes, kind_name: str) -> Any:
         ApiError: 400 when it cannot be parsed, 415 for another media type.
     """
     media_type = content_type.partition(";")[0].strip() or "application/json"
+    if media_type == "application/vnd.kubernetes.protobuf":
+        raise status.left_out("protobuf", _INSTEAD_OF_PROTOBUF)
     if media_type not in _BODY_TYPES:
         raise status.unsupported_media_type(_BODY_TYPES)
     return parse(raw, media_type, f"the object provided is unrecognized (must be of type {kind_name})")

@@ -4,7 +4,7 @@ import hashlib
 import json
 from functools import cache
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from sandbox.apiserver import status
 from sandbox.apiserver.kinds import KINDS, Kind, Object, group_version, kinds_of
@@ -21,8 +21,8 @@ class Documents:
         self._definitions = definitions
         self._render = cache(self._rendered)
 
-    def answer(self, path: str, accept: str) -> Response:
-        """The response to a GET below /openapi/.
+    def answer(self, path: str) -> Response | None:
+        """The response to a GET below /openapi/, or None when there is no such document.
 
         Raises:
             ApiError: 406 for version 2, which only has a protobuf form.
@@ -35,7 +35,7 @@ class Documents:
         if path == "/openapi/v2":
             message = "this server speaks a subset of the Kubernetes API without OpenAPI version 2: use /openapi/v3"
             raise status.ApiError(406, "NotAcceptable", message)
-        return PlainTextResponse("404 page not found\n", 404)
+        return None
 
     def _index(self) -> Object:
         return {"paths": {name: {"serverRelativeURL": self._address(name)} for name in sorted(_names())}}

@@ -105,7 +105,8 @@ def _merge_list(
 ) -> list[Object]:
     """Elements with the same merge key are merged; those that the patch names come first, in the patch's order."""
     for element in new:
-        if not isinstance(element, dict) or (merge_key not in element and _DIRECTIVE not in element):
+        named = isinstance(element, dict) and isinstance(element.get(merge_key), str | int)
+        if not named and not (isinstance(element, dict) and _DIRECTIVE in element):
             raise bad_request(f"map: {element} does not contain declared merge key: {merge_key}")
     if any(element.get(_DIRECTIVE) == "replace" for element in new):
         return [deepcopy(element) for element in new if _DIRECTIVE not in element]

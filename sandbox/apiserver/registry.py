@@ -9,7 +9,7 @@ from typing import Any
 
 from sandbox.apiserver import garbage, lifecycle, patching, rules, schema, status
 from sandbox.apiserver.defaults import with_defaults
-from sandbox.apiserver.kinds import NAMESPACE, POD, SERVICE, Kind, Object, group_version
+from sandbox.apiserver.kinds import EVENT, NAMESPACE, POD, SERVICE, Kind, Object, group_version
 from sandbox.apiserver.selectors import Predicate, label_selector_text
 from sandbox.apiserver.status import ApiError, Cause
 from sandbox.apiserver.storage import Store
@@ -21,6 +21,7 @@ _UNCHECKED_RULES = Cause(
     "correct the existing errors to complete validation",
 )
 _MUST_NAME_VERSION = Cause("metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
+_BINDING_DEFINITION = "io.k8s.api.core.v1.Binding"
 _SCALE_DEFINITION = "io.k8s.api.autoscaling.v1.Scale"
 
 
@@ -160,7 +161,7 @@ class Registry:
             raise _not_decodable(kind, "strict decoding error: " + ", ".join(unknown))
         self._refuse_problems(kind, item, found.problems)
         warnings = () if options.field_validation == "Ignore" else tuple(unknown)
-        return found.value, warnings
+        return found.value, (*warnings, *_not_enforced(kind))
 
     def _refuse_problems(self, kind: Kind, item: Object, found: Sequence[Cause]) -> None:
         metadata = item["metadata"]
@@ -276,19 +277,34 @@ class Registry:
         return patching.strategic_merge_patch(item, body, definition, self.definitions)
 
     def _put_scale(self, kind: Kind, old: Object, body: Object, options: Options) -> Written:
-        replicas = body.get("spec", {}).get("replicas", 0)
-        metadata = {**old["metadata"], "resourceVersion": body.get("metadata", {}).get("resourceVersion")}
+        scale = self.decoded("Scale", _SCALE_DEFINITION, body)
+        replicas = scale.get("spec", {}).get("replicas", 0)
+        metadata = {**old["metadata"], "resourceVersion": scale.get("metadata", {}).get("resourceVersion")}
         new = {**old, "metadata": metadata, "spec": {**old["spec"], "replicas": replicas}}
         return Written(scale_of(self._replace(kind, old, new, options, "").item))
+
+    def decoded(self, name: str, definition: str, body: Any) -> Object:
+        """A body that is no object of a kind (options, scale, binding), checked and without unknown fields.
+
+        Raises:
+            ApiError: 400 when it does not fit its schema.
+        """
+        found = schema.check(lifecycle.without_nulls(body), definition, self.definitions)
+        if found.problems:
+            problem = found.problems[0]
+            why = f"{problem.field}: {problem.message}"
+            raise status.bad_request(f'{name} in version "v1" cannot be handled as a {name}: {why}')
+        decoded: Object = found.value
+        return decoded
 
     def bind(self, namespace: str, name: str, body: Object, options: Options) -> None:
         """Give a pod its node, once.
 
         Raises:
-            ApiError: 404 without such a pod, 409 when it has a node already.
+            ApiError: 400 for something else than a Binding, 404 without such a pod, 409 when it has a node already.
         """
         pod = self.get(POD, namespace, name)
-        node = (body.get("target") or {}).get("name")
+        node = self.decoded("Binding", _BINDING_DEFINITION, body)["target"].get("name")
         if not node:
             raise status.invalid("Binding", "", name, [Cause("target.name", "Required value", "FieldValueRequired")])
         if pod["spec"].get("nodeName"):
@@ -325,7 +341,8 @@ class Registry:
 
     def collect(self) -> bool:
         """One round of garbage collection; whether there was anything to do."""
-        steps = garbage.next_steps(self.store.everything())
+        old_news = garbage.expired_events(self.store.all_of(EVENT), self._clock())
+        steps = [*garbage.next_steps(self.store.everything()), *old_news]
         for step in steps:
             self._take(step)
         return bool(steps)
@@ -346,6 +363,12 @@ class Registry:
         else:
             policy = "Foreground" if step.verb == "delete foreground" else "Background"
             self.delete(step.kind, step.namespace, step.name, DeleteOptions(policy=policy))
+
+
+def _not_enforced(kind: Kind) -> tuple[str, ...]:
+    if not kind.not_enforced:
+        return ()
+    return (f"the sandbox stores {kind.group_resource} and does not enforce them: {kind.not_enforced}",)
 
 
 def _with_metadata(item: Object, **changes: Any) -> Object:

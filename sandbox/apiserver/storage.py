@@ -4,6 +4,7 @@ Stored objects are never changed in place; every write stores a new one under th
 """
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 from bisect import bisect_right
@@ -91,7 +92,7 @@ class Store:
         previous = self._objects[kind.group_resource].get(key)
         stored = {**item, "metadata": {**metadata, "resourceVersion": str(self.version + 1)}}
         event = Event(self.version + 1, "MODIFIED" if previous else "ADDED", kind, stored, previous)
-        with self._connection:
+        with self._transaction():
             self._connection.execute(
                 "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", (kind.group_resource, *key, json.dumps(stored))
             )
@@ -107,13 +108,21 @@ class Store:
         previous = self._objects[kind.group_resource][key]
         last = {**item, "metadata": {**metadata, "resourceVersion": str(self.version + 1)}}
         event = Event(self.version + 1, "DELETED", kind, last, previous)
-        with self._connection:
+        with self._transaction():
             self._connection.execute(
                 "DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?", (kind.group_resource, *key)
             )
             self._record(event)
         del self._objects[kind.group_resource][key]
         self._publish(event)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._connection:
+                yield
+        except sqlite3.Error as error:
+            raise StorageError(f"the write was not stored: {error}; is the disk full or the file gone?") from error
 
     def _record(self, event: Event) -> None:
         previous = json.dumps(event.previous) if event.previous else None

@@ -21,7 +21,9 @@ from sandbox.controllers.plan import (
     Patch,
     Plan,
     Write,
+    adopt,
     controller_uid,
+    is_deleting,
     timestamp,
 )
 from sandbox.kubernetes_api import (
@@ -124,6 +126,8 @@ class Controllers:
         now = self._clock()
         if item is None:
             return Plan()
+        if adopted := self._adopted(resource, item):
+            return Plan(adopted)
         if resource is DEPLOYMENTS:
             owned = self._controlled(REPLICA_SETS, [item])
             return deployments.reconcile(item, owned, self._controlled(PODS, owned), now)
@@ -138,6 +142,13 @@ class Controllers:
         ]
         return endpoint_slices.reconcile(item, pods, slices, now)
 
+    def _adopted(self, resource: Resource, owner: Object) -> tuple[Write, ...]:
+        if resource is SERVICES or is_deleting(owner):
+            return ()
+        below, kind = (REPLICA_SETS, "Deployment") if resource is DEPLOYMENTS else (PODS, "ReplicaSet")
+        found = self._around(below, owner)
+        return adopt(owner, kind, below, (one for one in found if controller_uid(one) is None and not is_deleting(one)))
+
     def _around(self, resource: Resource, item: Object) -> list[Object]:
         namespace = item["metadata"]["namespace"]
         return [one for key, one in self._informers[resource].items.items() if key[0] == namespace]
@@ -148,7 +159,8 @@ class Controllers:
 
     async def _write(self, write: Write) -> None:
         if isinstance(write, Create):
-            await self._create(write)
+            created = await self._api.create(write.resource, write.body["metadata"]["namespace"], write.body)
+            self._learn(write.resource, created, seen=None)
         elif isinstance(write, Patch):
             metadata = write.item["metadata"]
             made_for = {**write.changes.get("metadata", {}), "resourceVersion": metadata["resourceVersion"]}
@@ -159,15 +171,6 @@ class Controllers:
             self._learn(write.resource, patched, seen=write.item)
         else:
             await self._delete(write)
-
-    async def _create(self, write: Create) -> None:
-        try:
-            created = await self._api.create(write.resource, write.body["metadata"]["namespace"], write.body)
-        except KubernetesApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
-        else:
-            self._learn(write.resource, created, seen=None)
 
     async def _delete(self, write: Delete) -> None:
         metadata = write.item["metadata"]

@@ -1,6 +1,6 @@
 """What a controller wants: writes to the cluster, and when to look again although nothing changed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ REPLICA_SETS = Resource("apps/v1", "replicasets")
 
 @dataclass(frozen=True)
 class Create:
-    """Create an object; that it exists already is as good."""
+    """Create an object."""
 
     resource: Resource
     body: Object
@@ -69,6 +69,19 @@ def controller_uid(item: Object) -> str | None:
     """The uid of the object that controls this one, or None."""
     references = item["metadata"].get("ownerReferences", ())
     return next((one["uid"] for one in references if one.get("controller")), None)
+
+
+def adopt(owner: Object, kind: str, resource: Resource, orphans: Iterable[Object]) -> tuple[Write, ...]:
+    """Take over what nobody controls and the owner's selector matches: what an earlier owner left behind."""
+    labels = owner["spec"]["selector"].get("matchLabels") or {}
+    reference = owner_reference(owner, "apps/v1", kind)
+    return tuple(
+        Patch(
+            resource, one, {"metadata": {"ownerReferences": [*one["metadata"].get("ownerReferences", ()), reference]}}
+        )
+        for one in orphans
+        if labels and labels.items() <= (one["metadata"].get("labels") or {}).items()
+    )
 
 
 def is_deleting(item: Object) -> bool:

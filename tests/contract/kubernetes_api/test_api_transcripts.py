@@ -95,6 +95,7 @@ DIFFERENT = {
         (".body.items[].spec.volumes", ".body.items[].spec.containers[].volumeMounts"),
         "there are no service accounts' tokens, so none is mounted",
     ),
+    "hpa create": ((".warning",), "the server warns that it stores HPAs only"),
     "lease create": ((".body.spec.holderIdentity",), "the recorded body was changed after it was sent"),
 }
 """Members of the answer that are compared in no case or by a test of their own, with the reason."""

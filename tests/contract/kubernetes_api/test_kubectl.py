@@ -120,7 +120,7 @@ APPLIED = {
 @pytest.mark.parametrize("plural", APPLIED)
 def test_apply_creates_changes_and_knows_when_nothing_changed(plural: str, kubectl: Kubectl) -> None:
     first, second = APPLIED[plural]
-    said = [kubectl("apply", "-f", "-", manifest=one).strip().rpartition(" ")[2] for one in (first, second, second)]
+    said = [kubectl("apply", "-f", "-", manifest=one).splitlines()[0].split()[-1] for one in (first, second, second)]
     assert said == ["created", "configured", "unchanged"]
     stored = json.loads(kubectl("get", plural, "x", "-o", "json"))
     assert _within(second.get("spec", second.get("data")), stored.get("spec", stored.get("data")))
