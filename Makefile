@@ -10,9 +10,10 @@ BIN := .venv/bin
 SERVING := .venv-serving/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo up down clean release test lint lock
+.PHONY: install checks demo up down clean release test lint lock
 
 install: .venv/.installed .venv-serving/.installed
+checks: install .venv-serving/.checks
 
 .venv/.installed: requirements.lock pyproject.toml
 	@echo "installing Airflow, the library and the sandbox into .venv (about 90 s) …"
@@ -26,6 +27,10 @@ install: .venv/.installed .venv-serving/.installed
 	@$(PYTHON) -m venv .venv-serving
 	@$(if $(TORCH_INDEX),$(SERVING)/pip install -q torch==2.13.0 --index-url $(TORCH_INDEX))
 	@$(SERVING)/pip install -q -r model_image/requirements.lock
+	@touch $@
+
+.venv-serving/.checks: model_image/requirements-test.lock .venv-serving/.installed
+	@$(SERVING)/pip install -q -r model_image/requirements-test.lock
 	@touch $@
 
 demo: install    ## releases good and bad revisions of a small model, and says what happened
@@ -43,11 +48,11 @@ clean: down      ## removes all that demo, up and test have made, but the enviro
 release: install ## make release MODEL=arithmetic REVISION=r3
 	@$(BIN)/python -m benchmarks.demo.release --model "$(MODEL)" --revision "$(REVISION)" --reason "$(REASON)"
 
-test: install lint
+test: checks lint
 	@$(SERVING)/python -m pytest -q tests/serving
 	@$(BIN)/python -m pytest -q
 
-lint: install
+lint: checks
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --check .
 	@MYPYPATH=plugins $(BIN)/mypy -p sluice -p sandbox -p benchmarks

@@ -31,7 +31,7 @@ REASONS = {
     "r3": "a refresh with damaged weights",
     "r4": "a refresh with a cache too small for long prompts",
 }
-REQUESTS_PER_SECOND = 30
+REQUESTS_PER_SECOND = 24
 LOAD_SECONDS = 900
 WARM_UP_SECONDS = 3.0
 """Of users' requests before the next release, so that stable has a history."""

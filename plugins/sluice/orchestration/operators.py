@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from sluice import errors
 from sluice.orchestration.triggers import WatchTrigger
+from sluice.release import NO_VERSION
 
 
 @contextmanager
@@ -75,6 +76,9 @@ class WatchOperator(UseCaseOperator):
     def execute(self, context: Context) -> Any:
         from sluice.orchestration.context import run_of
 
+        begun = context["ti"].xcom_pull(task_ids="begin") or {}
+        if begun.get("last_good") == NO_VERSION and self.step is not None:
+            return super().execute(context)  # a first release has nothing to compare, so nothing to wait for
         self.defer(trigger=WatchTrigger.of(run_of(context, self.model), self.step), method_name="decided")
 
     def decided(self, context: Context, event: dict[str, str]) -> str:
