@@ -29,7 +29,7 @@ async def run(registry: Registry) -> None:
         fresh = store.events_after(cursor)
         cursor = store.version
         swept = time.monotonic() >= sweep_at
-        if swept or any(event.type == "DELETED" or garbage.is_concerned(event.item) for event in fresh):
+        if swept or any(garbage.is_due(event.type, event.item, event.previous) for event in fresh):
             _collect(registry)
             sweep_at = time.monotonic() + _SWEEP_SECONDS
         await store.changed_after(cursor, _SWEEP_SECONDS)

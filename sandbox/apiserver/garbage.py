@@ -53,10 +53,10 @@ def expired_events(events: Iterable[Object], now: datetime) -> list[Step]:
     return [_step("delete", EVENT, item) for item in events if item["metadata"]["creationTimestamp"] < oldest]
 
 
-def is_concerned(item: Object) -> bool:
-    """Whether a change of this object can give the collector something to do."""
-    metadata = item["metadata"]
-    return bool(metadata.get("ownerReferences") or "deletionTimestamp" in metadata)
+def is_due(type_: str, item: Object, previous: Object | None) -> bool:
+    """Whether this change of an object can have made garbage: it went, it is to go, or it has other owners."""
+    owners_before = _owners(previous) if previous else []
+    return type_ == "DELETED" or _is_deleting(item) or _owners(item) != owners_before
 
 
 def _step(verb: str, kind: Kind, item: Object, argument: str = "") -> Step:

@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sandbox.apiserver import discovery, logs, negotiation, openapi, pagination, paths, status, tables, watching
+from sandbox.apiserver.decoding import Decoder
 from sandbox.apiserver.kinds import Object, group_version
 from sandbox.apiserver.paths import Target
 from sandbox.apiserver.registry import Registry, Written, presented, scale_of
@@ -45,6 +46,7 @@ class _Server:
     def __init__(self, registry: Registry, http_client: httpx.AsyncClient) -> None:
         self._registry = registry
         self._client = http_client
+        self._decoder = Decoder(registry.definitions)
         self._documents = openapi.Documents(registry.definitions)
 
     async def answer(self, request: Request) -> Response:
@@ -219,7 +221,7 @@ class _Server:
         raw = await request.body()
         content_type = request.headers.get("content-type", "")
         body = negotiation.parse_body(content_type, raw, "DeleteOptions") if raw else {}
-        stated = self._registry.decoded("DeleteOptions", _DELETE_OPTIONS, {} if body is None else body)
+        stated = self._decoder.decoded("DeleteOptions", _DELETE_OPTIONS, {} if body is None else body)
         options = negotiation.delete_options(request.query_params, stated)
         if target.name:
             left = self._registry.delete(target.kind, target.namespace, target.name, options)

@@ -2,12 +2,13 @@
 
 import secrets
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.apiserver import garbage, lifecycle, patching, rules, schema, status
+from sandbox.apiserver.decoding import Decoder
 from sandbox.apiserver.defaults import with_defaults
 from sandbox.apiserver.kinds import EVENT, NAMESPACE, POD, SERVICE, Kind, Object, group_version
 from sandbox.apiserver.selectors import Predicate, label_selector_text
@@ -15,11 +16,6 @@ from sandbox.apiserver.status import ApiError, Cause
 from sandbox.apiserver.storage import Store
 
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-_UNCHECKED_RULES = Cause(
-    "<nil>",
-    "Invalid value: null: some validation rules were not checked because the object was invalid; "
-    "correct the existing errors to complete validation",
-)
 _MUST_NAME_VERSION = Cause("metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
 _BINDING_DEFINITION = "io.k8s.api.core.v1.Binding"
 _SCALE_DEFINITION = "io.k8s.api.autoscaling.v1.Scale"
@@ -66,7 +62,7 @@ class Registry:
         self.definitions = definitions
         self._clock = clock
         self._new_uid = new_uid
-        self._ruled = {name for name, found in definitions.schemas.items() if schema.has_rules(found)}
+        self._decoder = Decoder(definitions)
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
         """The stored object.
@@ -89,10 +85,10 @@ class Registry:
         Raises:
             ApiError: 400, 403, 404, 409 or 422, as a real API server says it.
         """
-        body = self._understood(kind, version, namespace, body)
+        body = self._decoder.understood(kind, version, namespace, body)
         if namespace is not None:
             self._check_namespace(kind, namespace, body["metadata"].get("name", ""))
-        body, warnings = self._checked(kind, body, options)
+        body, warnings = self._decoder.checked(kind, body, options.field_validation)
         named = {**body, "metadata": self._named(kind, body["metadata"])}
         fresh = lifecycle.created(kind, named, namespace=namespace, now=self._clock(), uid=self._new_uid())
         item = with_defaults(kind, self._with_address(kind, fresh))
@@ -130,52 +126,6 @@ class Registry:
             text = f"namespace {namespace} is being terminated"
             raise status.forbidden(kind, name, why, [Cause("metadata.namespace", text, "NamespaceTerminating")])
 
-    def _understood(self, kind: Kind, version: str, namespace: str | None, body: object) -> Object:
-        """The body as an object of this kind in its stored version; typed kinds may leave out what the path says."""
-        if not isinstance(body, dict) or not isinstance(body.get("metadata", {}), dict | None):
-            raise status.bad_request(f"the object provided is unrecognized (must be of type {kind.name})")
-        expected = group_version(kind.group, version)
-        item = {**body} if kind.custom else {"apiVersion": expected, "kind": kind.name, **body}
-        metadata = lifecycle.tidy_metadata(item.get("metadata") or {})
-        if not item.get("kind"):
-            raise status.bad_request(f"Object 'Kind' is missing in the {kind.name} that was sent")
-        if item["kind"] != kind.name:
-            raise _wrong_kind(kind, version, item["kind"], metadata.get("name", ""))
-        if item.get("apiVersion") != expected:
-            raise status.bad_request(
-                f"the API version in the data ({item.get('apiVersion', '')}) "
-                f"does not match the expected API version ({expected})"
-            )
-        if namespace is not None and metadata.get("namespace", namespace) != namespace:
-            raise status.bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request"
-            )
-        return {**item, "apiVersion": kind.api_version, "metadata": metadata}
-
-    def _checked(self, kind: Kind, item: Object, options: Options) -> tuple[Object, tuple[str, ...]]:
-        """The object without unknown fields, and the warnings about them."""
-        value = item if kind.custom else lifecycle.without_nulls(item)
-        found = schema.check(value, kind.definition, self.definitions)
-        unknown = [f'unknown field "{path}"' for path in found.unknown]
-        if unknown and options.field_validation == "Strict":
-            raise _not_decodable(kind, "strict decoding error: " + ", ".join(unknown))
-        self._refuse_problems(kind, item, found.problems)
-        warnings = () if options.field_validation == "Ignore" else tuple(unknown)
-        return found.value, (*warnings, *_not_enforced(kind))
-
-    def _refuse_problems(self, kind: Kind, item: Object, found: Sequence[Cause]) -> None:
-        metadata = item["metadata"]
-        problems = list(found)
-        if not kind.custom and (wrong := [one for one in problems if one.reason == "FieldValueTypeInvalid"]):
-            raise _not_decodable(kind, wrong[0].message)
-        if not metadata.get("name") and not metadata.get("generateName"):
-            text = "Required value: name or generateName is required"
-            problems.insert(0, Cause("metadata.name", text, "FieldValueRequired"))
-        if problems and kind.custom and kind.definition in self._ruled:
-            problems.append(_UNCHECKED_RULES)
-        if problems:
-            raise status.invalid(kind.name, kind.group, metadata.get("name", ""), problems)
-
     def update(
         self,
         kind: Kind,
@@ -194,7 +144,7 @@ class Registry:
         old = self.get(kind, namespace, name)
         if subresource == "scale":
             return self._put_scale(kind, old, body, options)
-        new = self._understood(kind, version, namespace, body)
+        new = self._decoder.understood(kind, version, namespace, body)
         self._check_identity(kind, old, new["metadata"])
         if kind.needs_resource_version and not new["metadata"].get("resourceVersion"):
             raise status.invalid(kind.plural, kind.group, name, [_MUST_NAME_VERSION])
@@ -216,7 +166,7 @@ class Registry:
             )
 
     def _replace(self, kind: Kind, old: Object, new: Object, options: Options, subresource: str) -> Written:
-        new, warnings = self._checked(kind, new, options)
+        new, warnings = self._decoder.checked(kind, new, options.field_validation)
         merged = lifecycle.updated(kind, old, with_defaults(kind, new), subresource)
         if merged == old:
             return Written(old, warnings)
@@ -262,7 +212,7 @@ class Registry:
         patched = self._patched(shown, content_type, body, definition)
         if scaling:
             return self._put_scale(kind, old, patched, options)
-        new = self._understood(kind, version, namespace, patched)
+        new = self._decoder.understood(kind, version, namespace, patched)
         self._check_identity(kind, old, new["metadata"])
         return self._replace(kind, old, new, options, subresource)
 
@@ -277,25 +227,11 @@ class Registry:
         return patching.strategic_merge_patch(item, body, definition, self.definitions)
 
     def _put_scale(self, kind: Kind, old: Object, body: Object, options: Options) -> Written:
-        scale = self.decoded("Scale", _SCALE_DEFINITION, body)
+        scale = self._decoder.decoded("Scale", _SCALE_DEFINITION, body)
         replicas = scale.get("spec", {}).get("replicas", 0)
         metadata = {**old["metadata"], "resourceVersion": scale.get("metadata", {}).get("resourceVersion")}
         new = {**old, "metadata": metadata, "spec": {**old["spec"], "replicas": replicas}}
         return Written(scale_of(self._replace(kind, old, new, options, "").item))
-
-    def decoded(self, name: str, definition: str, body: Any) -> Object:
-        """A body that is no object of a kind (options, scale, binding), checked and without unknown fields.
-
-        Raises:
-            ApiError: 400 when it does not fit its schema.
-        """
-        found = schema.check(lifecycle.without_nulls(body), definition, self.definitions)
-        if found.problems:
-            problem = found.problems[0]
-            why = f"{problem.field}: {problem.message}"
-            raise status.bad_request(f'{name} in version "v1" cannot be handled as a {name}: {why}')
-        decoded: Object = found.value
-        return decoded
 
     def bind(self, namespace: str, name: str, body: Object, options: Options) -> None:
         """Give a pod its node, once.
@@ -304,7 +240,7 @@ class Registry:
             ApiError: 400 for something else than a Binding, 404 without such a pod, 409 when it has a node already.
         """
         pod = self.get(POD, namespace, name)
-        node = self.decoded("Binding", _BINDING_DEFINITION, body)["target"].get("name")
+        node = self._decoder.decoded("Binding", _BINDING_DEFINITION, body)["target"].get("name")
         if not node:
             raise status.invalid("Binding", "", name, [Cause("target.name", "Required value", "FieldValueRequired")])
         if pod["spec"].get("nodeName"):
@@ -365,25 +301,8 @@ class Registry:
             self.delete(step.kind, step.namespace, step.name, DeleteOptions(policy=policy))
 
 
-def _not_enforced(kind: Kind) -> tuple[str, ...]:
-    if not kind.not_enforced:
-        return ()
-    return (f"the sandbox stores {kind.group_resource} and does not enforce them: {kind.not_enforced}",)
-
-
 def _with_metadata(item: Object, **changes: Any) -> Object:
     return {**item, "metadata": lifecycle.tidy_metadata({**item["metadata"], **changes})}
-
-
-def _wrong_kind(kind: Kind, version: str, found: str, name: str) -> ApiError:
-    if kind.custom:
-        cause = Cause("kind", f'Invalid value: "{found}": must be {kind.name}')
-        return status.invalid(found, kind.group, name, [cause])
-    return status.bad_request(f'{found} in version "{version}" cannot be handled as a {kind.name}: it is another kind')
-
-
-def _not_decodable(kind: Kind, why: str) -> ApiError:
-    return status.bad_request(f'{kind.name} in version "{kind.versions[0]}" cannot be handled as a {kind.name}: {why}')
 
 
 def _check_preconditions(kind: Kind, item: Object, options: DeleteOptions) -> None:
