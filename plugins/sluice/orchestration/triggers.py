@@ -16,7 +16,6 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from sluice.errors import SluiceError, kind_of
 
-
 SHORTEST_SECONDS = 2.5
 """An event that comes earlier may meet the deferring process, which Airflow then takes for a task that died
 (apache/airflow#72716). What the watch decided is written to the cluster by then."""
