@@ -1,0 +1,261 @@
+"""A world of its own for the end-to-end tests: real Airflow, guard, Envoy and model servers on free ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from benchmarks.demo.world import ROOT, World, down, up
+from sandbox import supervision
+from sandbox.airflow import lifecycle
+from sandbox.airflow.client import Client
+from sluice import assembly, settings
+from sluice.ledger.summary import summary
+from sluice.orchestration.tasks import release_id
+from sluice.ports import Entry
+from tests.e2e.cluster import NAMESPACE, Cluster
+
+T = TypeVar("T")
+
+MODEL = "arithmetic"
+HOST = "arithmetic.example.com"
+DAG = f"release_{MODEL}"
+PROMPTS_KEPT_EVERY = 6
+POLL_SECONDS = 0.2
+
+
+def until(condition: Callable[[], T], what: str, seconds: float = 60.0, pause_seconds: float = POLL_SECONDS) -> T:
+    """The condition's first true value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(pause_seconds)
+    return value
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What came of a release, told by the three who know: Airflow, the ledger, and the run's result."""
+
+    state: str
+    """Of the run."""
+    result: Mapping[str, Any] | None
+    """What the task `conclude` returned."""
+    told: Mapping[str, Any]
+    entries: Sequence[Entry]
+
+    @property
+    def version(self) -> str:
+        return str(self.told["version"])
+
+    @property
+    def sentence(self) -> str:
+        return str(self.result["sentence"]) if self.result else ""
+
+    def shifts(self) -> list[int]:
+        """Steps whose weight was written, in order."""
+        return [entry.data["step"] for entry in self.entries if entry.kind == "shifted"]
+
+    def seconds_from_verdict_to(self, last_start: float) -> float:
+        """From the look that decided to roll back."""
+        looks = (entry for entry in self.entries if entry.kind == "look" and entry.data["action"] == "roll_back")
+        return last_start - next(looks).at.timestamp()
+
+
+@dataclass(frozen=True)
+class Release:
+    """A run that was triggered, and its release."""
+
+    stage: Stage
+    run_id: str
+    id: str
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        return asyncio.run(self.stage.ledger().entries(MODEL, self.id))
+
+    def saw(self, kind: str, **data: Any) -> Entry | None:
+        """The first entry of a kind with these data."""
+        for entry in self.entries:
+            if entry.kind == kind and data.items() <= entry.data.items():
+                return entry
+        return None
+
+    def until(self, kind: str, *, seconds: float = 90.0, pause_seconds: float = POLL_SECONDS, **data: Any) -> Entry:
+        """Wait for an entry of the ledger."""
+        found = until(lambda: self.saw(kind, **data), f"{kind} {data}", seconds, pause_seconds)
+        assert found is not None
+        return found
+
+    def finished(self, seconds: float = 180.0) -> Finished:
+        """Wait for the run's end."""
+        with self.stage.airflow() as airflow:
+            run = airflow.wait(DAG, self.run_id, seconds, poll_seconds=1.0)
+            result = airflow.xcom(DAG, self.run_id, "conclude")
+        entries = self.entries
+        return Finished(run["state"], result, summary(entries), entries)
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        with self.stage.airflow() as airflow:
+            return airflow.task(DAG, self.run_id, task_id)
+
+    def process_of(self, task_id: str) -> psutil.Process:
+        """Wait for the process that runs a task."""
+        title = f"airflow worker -- {self.task(task_id)['id']}"
+        found = until(lambda: self.stage.process_titled(title), f"a process of {task_id}", pause_seconds=0.005)
+        assert found is not None
+        return found
+
+
+class Stage:
+    """The world, the folders of policies and revisions, and what the tests do with them."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        project = state / "project"
+        self.revisions = project / "revisions"
+        self.releases = project / "releases"
+        self.prompts = project / "prompts.jsonl"
+        self.context = project / "model_image"
+        self.world = World(state, _free_port(), ("--ephemeral-ports",), self.releases)
+        self._write_project()
+        self.cluster: Cluster
+
+    def up(self) -> None:
+        up(self.world)
+        self.cluster = Cluster(self.world.addresses(), MODEL)
+
+    def down(self) -> None:
+        self.cluster.close()
+        down(self.world)
+
+    def processes(self) -> list[str]:
+        """Command lines of everything that belongs to this world."""
+        return [" ".join(process.cmdline()) for process in psutil.process_iter() if _belongs(process, str(self.state))]
+
+    def process_titled(self, title: str) -> psutil.Process | None:
+        """One of Airflow's processes."""
+        for pid in lifecycle.all_pids(self.world.airflow):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                if " ".join(process.cmdline()).strip() == title:
+                    return process
+        return None
+
+    def airflow(self) -> Client:
+        return self.world.client()
+
+    def ledger(self) -> Any:
+        return assembly.ledger(settings.read(self.world.variables()))
+
+    def airflow_up(self) -> None:
+        lifecycle.up(self.world.airflow, print, os.environ | self.world.variables())
+
+    def sandbox_up(self) -> None:
+        """Start again what of the sandbox was killed."""
+        described = supervision.describe(self.world.sandbox)
+        assert described is not None
+        state, bundles, runtime = (Path(described[name]) for name in ("state", "bundles", "runtime_path"))
+        supervision.up(supervision.Settings(state, bundles, runtime, supervision.Ports(**described["ports"])), print)
+
+    # --- what is released --------------------------------------------------------------------------------------------
+
+    def revision(self, name: str, base: str = "r2", **serving: Any) -> str:
+        """A revision with the files of `base` and these serving settings."""
+        location = self.revisions / name
+        shutil.copytree(ROOT / "model_image" / "arithmetic" / base, location)
+        if serving:
+            (location / "serving.json").write_text(json.dumps(serving))
+        return name
+
+    def policy(self, **changes: Any) -> None:
+        """Write the model's policy: quick and with wide margins, but for `changes` (top-level fields)."""
+        text = json.dumps(self._policy() | changes, indent=2)
+        draft = self.releases / ".draft"
+        draft.write_text(text)
+        draft.replace(self.releases / f"{MODEL}.yaml")
+
+    def release(self, revision: str, **conf: Any) -> Release:
+        """Trigger a release of a revision."""
+        with self.airflow() as airflow:
+            airflow.await_dag(DAG)
+            run = airflow.trigger(DAG, {"revision": revision, "reason": f"test {revision}", **conf})
+        run_id = run["dag_run_id"]
+        return Release(self, run_id, release_id(DAG, run_id, datetime.fromisoformat(run["run_after"])))
+
+    def _write_project(self) -> None:
+        for folder in (self.revisions, self.releases, self.context):
+            folder.mkdir(parents=True)
+        # Copies: what is edited in the working tree meanwhile must not become another version here.
+        for name in ("Dockerfile", "requirements.lock"):
+            shutil.copy(ROOT / "model_image" / name, self.context / name)
+        leave_out = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "model_image" / "serving", self.context / "serving", ignore=leave_out)
+        lines = (ROOT / "prompts" / "arithmetic.jsonl").read_text().splitlines(keepends=True)
+        self.prompts.write_text("".join(lines[::PROMPTS_KEPT_EVERY]))
+        self.policy()
+
+    def _policy(self) -> dict[str, Any]:
+        return {
+            "model": MODEL,
+            "source": f"dir://{self.revisions}",
+            "image": {"repository": "sandbox/arithmetic", "context": str(self.context)},
+            "serving": {
+                "namespace": NAMESPACE,
+                "host": HOST,
+                "replicas": 1,
+                "memory": "2Gi",
+                "cpu": 1,
+                "settings": {"drain_delay_seconds": 0.3, "request_deadline_seconds": 30, "max_queue": 1000},
+            },
+            "steps": ladder(),
+            "gates": self.gates(),
+            "tick": "500ms",
+            "max_hold": "120s",
+            "soak": "2s",
+            "lease": "120s",
+            "deadlines": {"ready": "90s", "drain": "10s", "no_data": "60s"},
+        }
+
+    def gates(self, **latency: str) -> dict[str, Any]:
+        """Limits that nobody meets on a machine that is busy with other things, but for those named."""
+        limits = {"ttft": "10s", "tpot": "1s", "e2e": "30s", "margin": 0.4, "ceiling": 0.5, **latency}
+        quality = {"prompts": str(self.prompts), "margin": 0.1, "floor": 0.6}
+        return {"quality": quality, "errors": {"margin": 0.3}, "latency": limits}
+
+
+def ladder(first: Mapping[str, Any] | None = None, second: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """10 → 50 %, with changes to each."""
+    return [
+        {"weight": 10, "hold": "2s", "requests": 10, **(first or {})},
+        {"weight": 50, "hold": "3s", "requests": 40, **(second or {})},
+    ]
+
+
+def _belongs(process: psutil.Process, state: str) -> bool:
+    """Whether a process was started in the world: its command, its directory or its environment names the state."""
+    try:
+        if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        where = [*process.cmdline(), process.cwd(), *process.environ().values()]
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+    return any(state in each for each in where)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
