@@ -2,11 +2,13 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import httpx
 import uvicorn
@@ -25,10 +27,10 @@ def main() -> None:
     try:
         listener = _listener(arguments.port)
         store = Store(arguments.database)
+        port = listener.getsockname()[1]
+        write_kubeconfig(arguments.kubeconfig, port)
     except (OSError, StorageError) as error:
         sys.exit(f"sandbox API server: {error}")
-    port = listener.getsockname()[1]
-    write_kubeconfig(arguments.kubeconfig, port)
     print(f"sandbox API server: http://{_HOST}:{port}, kubeconfig {arguments.kubeconfig}", flush=True)
     asyncio.run(_serve(store, listener))
 
@@ -71,15 +73,22 @@ def write_kubeconfig(path: Path, port: int) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Ends the watches when it is told to stop, so that stopping does not wait for their clients."""
+    """Stops on SIGTERM and SIGINT; ends the watches then, so that stopping does not wait for their clients."""
 
     def __init__(self, config: uvicorn.Config, store: Store) -> None:
         super().__init__(config)
         self._store = store
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Instead of uvicorn's, which kills the process by the same signal once more after the server has stopped."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        yield
+
+    def _stop(self) -> None:
         self._store.stop_waiting()
-        super().handle_exit(sig, frame)
+        self.should_exit = True
 
 
 async def _serve(store: Store, listener: socket.socket) -> None:

@@ -1,5 +1,6 @@
 """The HTTP face of the server: one Starlette application that turns requests into verbs of the registry."""
 
+import contextlib
 import json
 import random
 from collections.abc import AsyncIterator
@@ -257,9 +258,11 @@ class _Server:
 
 
 async def _passed_on(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """The rest of a node's answer; when the node goes away in between, the log ends there."""
     try:
-        async for chunk in answer.aiter_raw():
-            yield chunk
+        with contextlib.suppress(httpx.HTTPError):
+            async for chunk in answer.aiter_raw():
+                yield chunk
     finally:
         await answer.aclose()
 

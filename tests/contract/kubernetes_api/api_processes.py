@@ -57,11 +57,10 @@ class ApiServer:
         database = self.directory / "cluster.sqlite"
         return ["--port", str(self.port), "--database", str(database), "--kubeconfig", str(self.kubeconfig)]
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Stop the process and wait for its end."""
-        if self.process is not None:
-            end(self.process, number)
-            self.process = None
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Stop the process and wait for its end; returns its exit code, 0 when it does not run."""
+        process, self.process = self.process, None
+        return 0 if process is None else end(process, number)
 
 
 def end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> int:

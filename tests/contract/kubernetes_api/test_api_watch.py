@@ -97,7 +97,5 @@ def test_a_stopping_server_ends_its_watches(tmp_path: Path) -> None:
     server = ApiServer(tmp_path)
     server.start()
     with httpx.stream("GET", f"{server.url}/api/v1/pods", params={"watch": "1"}, timeout=10) as response:
-        began = time.monotonic()
-        server.stop()
+        assert server.stop() == 0
         assert list(response.iter_lines()) == []
-    assert time.monotonic() - began < 3
