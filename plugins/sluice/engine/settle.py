@@ -53,10 +53,10 @@ def cause(plan: Plan, entries: Sequence[Entry]) -> str:
 
 
 def _failures(entries: Sequence[Entry]) -> list[str]:
-    """What the release's tasks failed of, oldest first, without what was tried again since, and without its end."""
+    """What the release's tasks failed of, oldest first, without what was tried again since."""
     last: dict[tuple[str, int | None], str] = {}
     for entry in entries:
-        if entry.kind in ("started", "ended") and entry.data["use_case"] not in ("settle", "conclude"):
+        if entry.kind in ("started", "ended") and entry.data["use_case"] != "conclude":
             task = (entry.data["use_case"], entry.data["step"])
             last.pop(task, None)
             last[task] = entry.data.get("sentence", "")
