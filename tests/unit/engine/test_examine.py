@@ -12,9 +12,10 @@ from sluice.engine.evidence import quality_gate
 from sluice.engine.examine import examine, replay
 from sluice.errors import Refused, RolledBack, Superseded, Unreachable
 from sluice.judge import Verdict
+from sluice.ports import Role
 from sluice.release import Phase
 from tests.fakes import World
-from tests.unit.engine.dag_run import ROOT, DagRun
+from tests.unit.engine.dag_run import ROOT, DagRun, a_policy, a_request
 
 
 async def deployed(stable: str | None = "old") -> DagRun:
@@ -34,13 +35,26 @@ def noted(run: DagRun, kind: str) -> dict[str, Any]:
     return next(dict(entry.data) for entry in reversed(entries) if entry.kind == kind)
 
 
-async def test_every_prompt_is_asked_of_both_versions_once_in_shuffled_order() -> None:
+def asked_of(run: DagRun, version: Role) -> list[str]:
+    return [prompt for prompt, role in run.world.endpoint.asked if role == version]
+
+
+async def test_every_prompt_is_asked_of_both_versions_once() -> None:
     run = await deployed()
     await examination(run)
-    canary = [prompt for prompt, role in run.world.endpoint.asked if role == "canary"]
-    stable = [prompt for prompt, role in run.world.endpoint.asked if role == "stable"]
+    canary, stable = asked_of(run, "canary"), asked_of(run, "stable")
     assert sorted(canary) == sorted(stable) == sorted(set(canary))
-    assert canary != sorted(canary, key=lambda prompt: int(prompt[1:]))
+
+
+async def test_prompts_are_asked_in_an_order_that_the_release_fixes() -> None:
+    quality = a_policy().gates.quality.model_dump(mode="json") | {"concurrency": 1}
+    orders = []
+    for release in ("rel-1", "rel-1", "rel-2"):
+        run = DagRun(World(), a_request(release), a_policy(gates={"quality": quality}))
+        await run.up_to("examine")
+        orders.append(asked_of(run, "canary"))
+    assert orders[0] == orders[1] != orders[2]
+    assert orders[0] != [prompt.id for prompt in run.world.prompts[: len(orders[0])]]
 
 
 async def test_neither_version_is_always_asked_first() -> None:
@@ -88,6 +102,7 @@ async def test_a_canary_that_does_not_answer_probes_is_no_better_than_one_that_i
     run.world.endpoint.ask = broken  # type: ignore[method-assign]
     with pytest.raises(RolledBack, match="worse on"):
         await examination(run)
+    assert run.world.record.phase is Phase.ROLLED_BACK
     assert noted(run, "examined")["probes"]["canary"]["errors"].keys() == {"HTTP 500"}
 
 

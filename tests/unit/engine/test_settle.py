@@ -6,6 +6,7 @@ import pytest
 
 from sluice.engine.deploy import begin
 from sluice.engine.settle import conclude, settle
+from sluice.engine.writes import restore
 from sluice.errors import LeaseHeld, Refused, RolledBack, Unreachable
 from sluice.release import Phase
 from tests.fakes import World
@@ -97,6 +98,25 @@ async def test_settle_gives_up_for_a_retry_when_the_cluster_stays_away() -> None
         await settle(run.world.ports, run.plan)
     run.world.wire.down.clear()
     assert isinstance(await run.teardown(), RolledBack)
+
+
+async def test_a_conclusion_without_settle_says_what_settle_failed_of() -> None:
+    run = await begun("shift 0")
+    assert run.plan is not None
+    run.world.wire.down.add("traffic")
+    with pytest.raises(Unreachable):
+        await settle(run.world.ports, run.plan)
+    with pytest.raises(Refused, match=r"the traffic does not answer.*Nothing verified"):
+        await conclude(run.world.ports, run.plan)
+
+
+async def test_nothing_is_restored_once_a_release_is_closed() -> None:
+    run = await begun("shift 0")
+    await run.teardown()
+    closed = run.world.record
+    run.world.traffic.edit({"old": 50, "other": 50})
+    assert await restore(run.world.traffic, run.world.clock, "rel-1", "late") == closed
+    assert run.world.traffic.weights == {"old": 50, "other": 50}
 
 
 # --- leftovers -------------------------------------------------------------------------------------------------------

@@ -212,6 +212,17 @@ async def test_a_version_that_has_all_traffic_already_leaves_nothing_to_do() -> 
     assert again.plan.nothing_to_do
 
 
+async def test_a_version_that_is_still_in_its_soak_is_not_at_rest() -> None:
+    world = World(stable=None)
+    first = DagRun(world)
+    await first.up_to("promote")
+    assert world.traffic.weights == {canary_of(first): 100}
+    again = DagRun(world, a_request("rel-2"))
+    await again.up_to("plan")
+    assert again.plan is not None
+    assert not again.plan.nothing_to_do
+
+
 async def test_conflicts_on_the_way_change_nothing() -> None:
     world = World()
     run = DagRun(world)
