@@ -129,9 +129,7 @@ def fence(current: Record | None, release: str, epoch: int) -> Record:
     if current is None or current.release != release:
         holder = current.release if current else "nobody"
         raise Superseded(f"release {release} no longer owns the model's traffic, {holder} does; nothing was written")
-    if current.phase is Phase.ROLLED_BACK:
-        raise Superseded(f"release {release} was rolled back: {current.reason}")
-    if current.closed:
+    if current.closed or current.phase is Phase.ROLLED_BACK:
         raise Superseded(over(current))
     if current.epoch != epoch:
         raise Superseded(f"release {release} is at epoch {current.epoch}, this task at {epoch}; nothing was written")
