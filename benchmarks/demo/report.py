@@ -56,7 +56,7 @@ def _add(made: Table, release: Mapping[str, Any]) -> None:
         observed = "" if step["observed"] is None else f"{step['observed']:.1f} %"
         made.add_row(
             "",
-            "soak" if step["weight"] > 50 else str(step["step"] + 1),
+            step["name"],
             f"{step['weight']} %",
             observed,
             step["verdict"],

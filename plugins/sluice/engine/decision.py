@@ -14,6 +14,8 @@ from enum import StrEnum
 from sluice.judge import Outcome, Verdict
 from sluice.policy import ReleasePolicy
 
+NOTHING_TO_COMPARE = "nothing to compare: a first release has no stable version, its examination decided by the floors"
+
 
 class Action(StrEnum):
     HOLD = "hold"
@@ -45,6 +47,8 @@ class Look:
     verdicts: Sequence[Verdict]
     silent_seconds: float
     """Since when the canary has no series although stable has; 0 when the data are fresh."""
+    first: bool = False
+    """A model's first release: there is no stable version to compare with."""
     unreachable: str = ""
     """Why there are no data at all (metrics do not answer); "" when they do."""
     drift: str = ""
@@ -57,6 +61,8 @@ def decide(policy: ReleasePolicy, look: Look) -> Decision:
     against = _reason_to_roll_back(policy, look)
     if against:
         return Decision(Action.ROLL_BACK, against)
+    if look.first and not _soaking(policy, look):
+        return Decision(Action.ADVANCE, NOTHING_TO_COMPARE)
     missing = _waits_for(policy, look)
     if not missing:
         return Decision(Action.ADVANCE, "; ".join(verdict.sentence for verdict in look.verdicts))
@@ -95,10 +101,8 @@ def _waits_for(policy: ReleasePolicy, look: Look) -> str:
     if _soaking(policy, look):
         left = policy.soak.total_seconds() - look.step_seconds
         return f"the soak ends in {left:.0f} s" if left > 0 else ""
-    if look.share is None:
-        return ""
     if look.agreed_seconds is None:
-        return f"the observed share must agree: {look.share.sentence}"
+        return f"the observed share must agree: {look.share.sentence if look.share else 'no request was seen'}"
     return _step_waits_for(policy, look, look.agreed_seconds)
 
 

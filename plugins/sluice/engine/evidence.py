@@ -128,6 +128,7 @@ class Evidence:
             agreed_seconds=_seconds(self.agreed_at, now),
             canary_requests=self.answered,
             share=self.share.verdict() if self.share and compared else None,
+            first=self.stable is None,
             verdicts=self.verdicts,
             silent_seconds=_seconds(self.silent_since, now) or 0.0,
             unreachable=unreachable,

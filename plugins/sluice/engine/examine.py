@@ -110,12 +110,15 @@ async def _pairs(ports: Ports, plan: Plan, record: Record, prompts: Sequence[Pro
             if gate.verdict().outcome in (Outcome.regression, Outcome.non_inferior):
                 decided.set()
 
+    failures: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:
             workers = [group.create_task(worker()) for _ in range(plan.policy.gates.quality.concurrency)]
             group.create_task(_keep_lease(ports, plan, workers))
     except* SluiceError as errors:
-        raise errors.exceptions[0] from None
+        failures.extend(errors.exceptions)
+    if failures:
+        raise failures[0]
     verdict = gate.verdict()
     await journal.note("examined", _evidence(plan, verdict, asked))
     return verdict

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from sluice.errors import SluiceError, kind_of
+from sluice.errors import SluiceError, Unreachable, kind_of
 from sluice.ports import Ports
+
+PATIENCE_SECONDS = 60.0
 
 
 class Release(Protocol):
@@ -23,6 +25,15 @@ class Release(Protocol):
 
 
 @dataclass(frozen=True)
+class Note:
+    """An entry that is still to be made."""
+
+    kind: str
+    data: Mapping[str, Any]
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Journal:
     """One use case's pen."""
 
@@ -31,6 +42,17 @@ class Journal:
 
     async def note(self, kind: str, data: Mapping[str, Any], at: datetime | None = None) -> None:
         await self.ports.ledger.append(self.of.model, self.of.release, kind, data, at or self.ports.clock.now())
+
+    async def note_patiently(self, note: Note) -> None:
+        """Try for a while: what was decided is worth waiting for. Raises Unreachable in the end."""
+        give_up = self.ports.clock.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await self.note(note.kind, note.data, note.at)
+            except Unreachable:
+                if self.ports.clock.monotonic() > give_up:
+                    raise
+                await self.ports.clock.sleep(1.0)
 
 
 @asynccontextmanager

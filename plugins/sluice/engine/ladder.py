@@ -7,22 +7,21 @@ watch that sees a regression gives last good its traffic back itself, at once; s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from sluice import release as state
 from sluice.engine.decision import Action, Decision, Look, decide
 from sluice.engine.evidence import Evidence, window_record
-from sluice.engine.journal import Journal, use_case
+from sluice.engine.journal import Journal, Note, use_case
 from sluice.engine.plan import Plan
 from sluice.engine.writes import drifted, restore, transition
-from sluice.errors import RolledBack, Unreachable
+from sluice.errors import Refused, RolledBack, Unreachable
 from sluice.judge import InvalidEvidence
 from sluice.ports import Ports, Totals
 from sluice.release import Record
 
 REPORT_SECONDS = 10.0
 """Between two lines that say what a watch waits for."""
-NOTHING_TO_COMPARE = "nothing to compare: a first release has no stable version, its examination decided by the floors"
 
 
 async def shift(ports: Ports, plan: Plan, epoch: int, step: int) -> Mapping[str, int]:
@@ -68,10 +67,12 @@ async def watch(
         record = state.fence((await ports.traffic.read()).record, plan.release, epoch)
         if change(record) == record:  # refuses a step that nobody opened, before it is watched
             return Decision(Action.ADVANCE, "decided before this task was started again")
-        decision = await _until_decided(ports, plan, epoch, step, journal, record, report)
+        decision, notes = await _until_decided(ports, plan, epoch, step, journal, record, report)
         if decision.action is Action.ROLL_BACK:
+            # Before anything is noted: the way back must not wait for the ledger.
             await restore(ports.traffic, ports.clock, plan.release, decision.sentence)
-        await journal.note("verdict", {"step": step, "action": decision.action, "sentence": decision.sentence})
+        for note in notes:
+            await journal.note_patiently(note)
         if decision.action is Action.ROLL_BACK:
             raise RolledBack(decision.sentence)
         await transition(ports, plan, epoch, change)
@@ -80,19 +81,22 @@ async def watch(
 
 async def _until_decided(
     ports: Ports, plan: Plan, epoch: int, step: int, journal: Journal, record: Record, report: Callable[[str], None]
-) -> Decision:
-    if record.first and step < len(plan.policy.steps):
-        return Decision(Action.ADVANCE, NOTHING_TO_COMPARE)
+) -> tuple[Decision, Sequence[Note]]:
+    """The decision, and what the ledger has to be told of it."""
     reported_at = -REPORT_SECONDS
     evidence = Evidence.fold(plan.policy, record, await ports.ledger.entries(plan.model, plan.release))
+    if evidence.step != step:
+        raise Refused(
+            f"step {step + 1}: its shift is not in the ledger, so its clock never started; clear its shift task"
+        )
     tick_seconds = plan.policy.tick.total_seconds()
     while True:
         began = ports.clock.monotonic()
-        evidence, look = await _look(ports, plan, epoch, step, journal, evidence)
+        evidence, look, unnoted = await _look(ports, plan, epoch, step, journal, evidence)
         decision = await asyncio.to_thread(decide, plan.policy, look)
         if decision.action is not Action.HOLD:
-            await journal.note("look", evidence.to_record(look, decision))
-            return decision
+            decided = Note("look", evidence.to_record(look, decision), ports.clock.now())
+            return decision, [*unnoted, decided]
         if began - reported_at >= REPORT_SECONDS:
             report(f"waits: {decision.sentence}")
             reported_at = began
@@ -101,23 +105,29 @@ async def _until_decided(
 
 async def _look(
     ports: Ports, plan: Plan, epoch: int, step: int, journal: Journal, evidence: Evidence
-) -> tuple[Evidence, Look]:
-    """One tick: renew the lease, see that the traffic is ours and as written, gather and note the evidence."""
+) -> tuple[Evidence, Look, Sequence[Note]]:
+    """One tick: renew the lease, see that the traffic is ours and as written, gather and note the evidence.
+
+    Returns the evidence that is noted, and the look with what could not be noted: that is looked at again, but a
+    regression in it counts at once.
+    """
     unreachable = drift = lost = ""
+    observed, unnoted = evidence, []
     try:
         await ports.lease.renew(plan.release)
         seen = await ports.traffic.read()
         record = state.fence(seen.record, plan.release, epoch)
         drift = drifted(seen)
         lost = await _lost(ports, record.canary)
-        window = window_record(step, await _totals(ports, plan, record))
-        at = ports.clock.now()
-        observed = await asyncio.to_thread(evidence.observe, window, at)
-        await journal.note("window", window, at)
-        evidence = observed
+        window = Note("window", window_record(step, await _totals(ports, plan, record)), ports.clock.now())
+        observed = await asyncio.to_thread(evidence.observe, window.data, window.at)
+        unnoted = [window]
+        await journal.note(window.kind, window.data, window.at)
+        evidence, unnoted = observed, []
     except (Unreachable, InvalidEvidence) as error:
         unreachable = str(error)
-    return evidence, evidence.look(step, ports.clock.now(), unreachable=unreachable, drift=drift, lost=lost)
+    look = observed.look(step, ports.clock.now(), unreachable=unreachable, drift=drift, lost=lost)
+    return evidence, look, unnoted
 
 
 async def _lost(ports: Ports, canary: str) -> str:

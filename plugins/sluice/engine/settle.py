@@ -72,14 +72,18 @@ async def settle_leftover(ports: Ports, plan: Plan, record: Record) -> None:
 
 
 async def _finish(ports: Ports, plan: Plan, record: Record) -> Record:
-    """Drain the version that lost, close the record, sweep, delete. Each part may have happened before."""
+    """Drain the version that lost, close the record, sweep, delete. Each part may have happened before.
+
+    What an earlier release left behind, because it was killed at just this, goes as well.
+    """
     winner, loser = _winner_and_loser(record)
     if not record.closed:
         await _drained(ports, plan, loser)
         record = await _close(ports, plan, record)
     await ports.traffic.sweep([winner])
-    if loser != state.NO_VERSION and loser != winner:
-        await ports.workloads.remove(loser)
+    for version in await ports.workloads.versions():
+        if version != winner:
+            await ports.workloads.remove(version)
     return record
 
 

@@ -20,13 +20,14 @@ def summary(entries: Sequence[Entry]) -> dict[str, Any]:
     the step, None where no share was to be shown.
     """
     plan = next((entry.data for entry in entries if entry.kind == "plan"), {})
+    ladder = plan.get("policy", {}).get("steps", [])
     durations = overhead(entries)
     return {
         "revision": entries[0].data.get("revision", ""),
         "version": plan.get("version", ""),
         **_outcome(entries),
         "examination": _examination(entries),
-        "steps": [_step(entry) for entry in entries if entry.kind == "look"],
+        "steps": [_step(entry, len(ladder)) for entry in entries if entry.kind == "look"],
         "seconds": durations.total.total_seconds(),
         "overhead_seconds": durations.overhead.total_seconds(),
         "tasks": [
@@ -56,11 +57,12 @@ def _examination(entries: Sequence[Entry]) -> Mapping[str, Any] | None:
     return None if examined is None else examined["verdict"]
 
 
-def _step(entry: Entry) -> dict[str, Any]:
+def _step(entry: Entry, soak: int) -> dict[str, Any]:
     look = entry.data
     share = look["share"]["numbers"].get("observed_percent") if look["share"] else None
     return {
         "step": look["step"],
+        "name": "soak" if look["step"] == soak else f"step {look['step'] + 1}",
         "weight": look["weight"],
         "observed": share,
         "verdict": look["action"],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sluice.errors import BadInput
 from sluice.images.bundle import BundleImages
-
 from tests.unit.images.build_inputs import build_context
 
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from sluice.errors import BadInput, Refused
 from sluice.images.bundle import BundleImages
 from sluice.ports import ImageSpec
-
 from tests.unit.images.build_inputs import image_spec
 
 

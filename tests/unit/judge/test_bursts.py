@@ -1,4 +1,5 @@
 import pytest
+
 from sluice.judge import NOT_MEASURED, Arm, dispersion
 
 

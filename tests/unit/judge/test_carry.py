@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sluice.judge import Arm, Arms, InvalidEvidence
 from sluice.judge.carry import Carried
 

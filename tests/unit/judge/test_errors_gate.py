@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sluice.judge import Arm, Arms, ErrorsGate, InvalidGate, Outcome, Window
 from sluice.judge.floor import stable_requests_needed
 

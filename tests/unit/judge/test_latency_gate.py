@@ -3,6 +3,7 @@ import time
 from typing import Any
 
 import pytest
+
 from sluice.judge import (
     Arm,
     Arms,

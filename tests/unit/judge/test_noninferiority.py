@@ -4,6 +4,7 @@ import itertools
 import math
 
 import pytest
+
 from sluice.judge import Arm
 from sluice.judge.noninferiority import STAKES, START, add, below_ceiling, centre, log_e, within_margin
 

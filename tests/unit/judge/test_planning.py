@@ -1,4 +1,5 @@
 import pytest
+
 from sluice.judge import pairs_needed, requests_needed, smallest_certifiable_margin
 
 

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sluice.judge import InvalidEvidence, InvalidGate, Outcome, Pair, QualityGate
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sluice.judge import Arm
 from sluice.judge.regression import ERRORS, LATENCY, Alternative, above_ceiling, compared
 

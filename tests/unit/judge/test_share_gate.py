@@ -1,6 +1,7 @@
 import math
 
 import pytest
+
 from sluice.judge import InvalidEvidence, InvalidGate, Outcome, ShareGate, StartedWindow
 from sluice.judge.share_gate import log_e_weight
 

@@ -3,6 +3,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sluice.judge.regression import Alternative
 from sluice.judge.starts import StartMixture
 

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from sluice.judge import AlphaSplit, InvalidGate, Outcome, Verdict
 from sluice.judge.verdict import against, amount, outcome_of, points
 

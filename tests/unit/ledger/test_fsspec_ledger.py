@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
 from sluice.errors import BadInput, Refused, Unreachable
 from sluice.ledger.store import FsspecLedger
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from sluice.errors import BadInput
 from sluice.ledger.durations import Durations, overhead
 from sluice.ports import Entry

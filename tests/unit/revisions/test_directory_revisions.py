@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from sluice.errors import BadInput
 from sluice.revisions.directory import DirectoryRevisions
-
 from tests.unit.revisions.model_files import model, safetensors
 
 

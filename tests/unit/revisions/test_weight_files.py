@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+
 from sluice.errors import BadInput
 from sluice.revisions.safetensors import check_weights
-
 from tests.unit.revisions.model_files import model, safetensors, sharded
 
 WHOLE = safetensors(b"\x01" * 400)
