@@ -59,6 +59,10 @@ class Plan:
     def model(self) -> str:
         return self.policy.model
 
+    @property
+    def nothing_to_do_sentence(self) -> str:
+        return f"nothing to do: {self.model} {self.request.revision} (version {self.version}) already has all traffic"
+
     def image(self, root: Path) -> ImageSpec:
         return ImageSpec(self.policy.image.repository, self.version, root / self.policy.image.context, self.revision)
 
@@ -125,6 +129,9 @@ async def plan(ports: Ports, policy: ReleasePolicy, request: Request, root: Path
     async with use_case(ports, opening, "plan", more=asked) as journal:
         planned = await _resolve(ports, policy, request, root)
         await journal.note("plan", planned.to_record())
+        if planned.nothing_to_do:
+            # No other use case of this release runs: its outcome stands here or nowhere.
+            await journal.note("concluded", {"outcome": "nothing_to_do", "sentence": planned.nothing_to_do_sentence})
     return planned
 
 

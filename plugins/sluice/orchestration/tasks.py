@@ -52,6 +52,8 @@ async def plan_task(run: Run, policy_file: Path, log: Callable[[str], None]) -> 
     async with assembly.ports_for(where, chosen) as ports:
         planned = await plan.plan(ports, chosen, request, where.root)
     log(f"release {planned.release}: {planned.model} {request.revision} is version {planned.version}")
+    if planned.nothing_to_do:
+        log(planned.nothing_to_do_sentence)
     return {"release": planned.release, "version": planned.version, "nothing_to_do": planned.nothing_to_do}
 
 
