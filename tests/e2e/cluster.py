@@ -28,6 +28,7 @@ class Cluster:
         self._model = model
         self._log = Path(described["access_log"])
         self._metrics = described["federate_url"]
+        self._versions: dict[str, str] = {}
         self._http = httpx.Client(base_url=described["api_url"], timeout=10, trust_env=False)
 
     def close(self) -> None:
@@ -87,7 +88,10 @@ class Cluster:
 
     def version_of(self, request_id: str) -> str:
         """Which version a request was sent to; "" if the log does not say."""
-        return next((entry["destination_version"] for entry in self._logged(request_id)), "")
+        if request_id not in self._versions:
+            sent = self._logged(f'"request_id":"{request_id}"')
+            self._versions[request_id] = next((entry["destination_version"] for entry in sent), "")
+        return self._versions[request_id]
 
     def _logged(self, *marks: str) -> Iterator[dict[str, Any]]:
         for path in (self._log.with_name(f"{self._log.name}.1"), self._log):

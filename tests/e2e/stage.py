@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,6 @@ from typing import Any, TypeVar
 import psutil
 
 from benchmarks.demo.world import ROOT, World, down, up
-from sandbox import supervision
 from sandbox.airflow import lifecycle
 from sandbox.airflow.client import Client
 from sluice import assembly, settings
@@ -69,9 +70,9 @@ class Finished:
         return [entry.data["step"] for entry in self.entries if entry.kind == "shifted"]
 
     def seconds_from_verdict_to(self, last_start: float) -> float:
-        """From the look that decided to roll back."""
+        """From the look that decided to roll back; 0 if nobody started after it."""
         looks = (entry for entry in self.entries if entry.kind == "look" and entry.data["action"] == "roll_back")
-        return last_start - next(looks).at.timestamp()
+        return max(0.0, last_start - next(looks).at.timestamp())
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Release:
         assert found is not None
         return found
 
-    def finished(self, seconds: float = 180.0) -> Finished:
+    def finished(self, seconds: float = 240.0) -> Finished:
         """Wait for the run's end."""
         with self.stage.airflow() as airflow:
             run = airflow.wait(DAG, self.run_id, seconds, poll_seconds=1.0)
@@ -165,10 +166,10 @@ class Stage:
 
     def sandbox_up(self) -> None:
         """Start again what of the sandbox was killed."""
-        described = supervision.describe(self.world.sandbox)
-        assert described is not None
-        state, bundles, runtime = (Path(described[name]) for name in ("state", "bundles", "runtime_path"))
-        supervision.up(supervision.Settings(state, bundles, runtime, supervision.Ports(**described["ports"])), print)
+        described = self.world.addresses()
+        where = ("--state", described["state"], "--bundles", described["bundles"])
+        command = [sys.executable, "-m", "sandbox", "up", *where, "--runtime-path", described["runtime_path"]]
+        subprocess.run([*command, *self.world.sandbox_options], cwd=ROOT, check=True)
 
     # --- what is released --------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 from sandbox import supervision
 from tests.e2e.stage import MODEL, Finished, Stage
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(420)  # the first test starts the world
 
 
 def refused(stage: Stage, revision: str) -> Finished:

@@ -15,7 +15,7 @@ from sandbox import supervision
 from sandbox.airflow import lifecycle
 from tests.e2e.stage import DAG, Stage, ladder, until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(420)
 
 LEASE_SECONDS = 24
 GUARD_SECONDS = 10

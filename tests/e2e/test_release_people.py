@@ -7,7 +7,7 @@ import pytest
 from sandbox.airflow.errors import Rejected
 from tests.e2e.stage import DAG, Finished, Release, Stage, ladder
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 STOPPED = "stopped before its end: its run was marked failed"
 LONG = "60s"
