@@ -18,12 +18,12 @@ from sluice.release import NO_VERSION
 
 @contextmanager
 def reported(log: Any) -> Iterator[None]:
-    """An error of the library as one sentence in the log, ahead of what Airflow says about it."""
+    """An error of the library as one sentence in the log; Airflow adds a traceback, which is kept short."""
     try:
         yield
     except errors.SluiceError as error:
         log.error(str(error))
-        raise
+        raise error.with_traceback(None) from None
 
 
 class PlanOperator(BaseOperator):
