@@ -17,8 +17,6 @@ from sluice.errors import SluiceError
 from sluice.evidence.prompts import read_prompts
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-console = Console()
-complaints = Console(stderr=True, highlight=False)
 
 
 @app.command()
@@ -28,7 +26,7 @@ def lint(files: Annotated[list[Path], typer.Argument(help="Policy files; none: a
     for path in files:
         chosen = policy.read(path)
         certifiable(chosen, read_prompts(root / chosen.gates.quality.prompts))
-        console.print(f"{path}: {chosen.model}, ladder {' → '.join(map(str, chosen.ladder))} %: good")
+        typer.echo(f"{path}: {chosen.model}, ladder {' → '.join(map(str, chosen.ladder))} %: good")
 
 
 @app.command()
@@ -39,7 +37,7 @@ def guard(
     """Watch the leases of releases, and give last good all traffic when one runs out."""
     from sluice.assembly import run_guard
 
-    asyncio.run(run_guard(settings.read(), namespace or [], console.print, tick_seconds=tick_seconds))
+    asyncio.run(run_guard(settings.read(), namespace or [], typer.echo, tick_seconds=tick_seconds))
 
 
 @app.command()
@@ -52,12 +50,12 @@ def history(
 
     rows = asyncio.run(summaries(settings.read(), model))
     if output == "json":
-        print(json.dumps(rows, indent=2))
+        typer.echo(json.dumps(rows, indent=2))
         return
     table = Table("release", "revision", "outcome", "reason")
     for row in rows:
         table.add_row(row["release"], row["revision"], row["outcome"], row["reason"])
-    console.print(table)
+    Console().print(table)
 
 
 def main() -> None:
@@ -65,5 +63,9 @@ def main() -> None:
     try:
         app()
     except SluiceError as error:
-        complaints.print(f"sluice: {error}")
+        typer.echo(f"sluice: {error}", err=True)
         raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()
