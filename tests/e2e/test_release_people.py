@@ -65,17 +65,17 @@ def test_a_dry_run_ends_well_without_any_user_at_the_canary(stage: Stage) -> Non
 
 
 @pytest.mark.parametrize(
-    ("conf", "field"),
+    ("conf", "message"),
     [
-        ({"revision": "", "reason": "why"}, "revision"),
-        ({"revision": "r2"}, "reason"),
-        ({"revision": "r2", "reason": "why", "dry_run": "perhaps"}, "dry_run"),
+        ({"revision": "", "reason": "why"}, "revision: '' should be non-empty"),
+        ({"revision": "r2"}, "reason: No value passed"),
+        ({"revision": "r2", "reason": "why", "dry_run": "perhaps"}, "dry_run: 'perhaps' is not of type 'boolean'"),
     ],
 )
-def test_wrong_values_of_the_trigger_form_are_refused(stage: Stage, conf: dict[str, str], field: str) -> None:
+def test_wrong_values_of_the_trigger_form_are_refused(stage: Stage, conf: dict[str, str], message: str) -> None:
     with stage.airflow() as airflow:
         before = len(airflow.runs(DAG))
-        with pytest.raises(Rejected, match=field) as refused:
+        with pytest.raises(Rejected, match=f"Invalid input for param {message}") as refused:
             airflow.trigger(DAG, conf)
         assert refused.value.status == 400
         assert len(airflow.runs(DAG)) == before
