@@ -59,9 +59,10 @@ class ProcessRuntime:
 
     async def start(self, key: str, launch: Launch, log: Path) -> RunningContainer:
         bundle = find_bundle(self._bundles, launch.image)
-        argv = [*(launch.command or bundle.entrypoint), *launch.args]
-        env = {"PATH": self._path, "LANG": "C.UTF-8", **bundle.env, **launch.env}
-        argv, env = _in_place(argv, env, launch.mounts)
+        # Only what the pod says means paths in the container: this machine's own may begin with the same directories.
+        args, own_env = _in_place([*launch.command, *launch.args], dict(launch.env), launch.mounts)
+        argv = args if launch.command else [*bundle.entrypoint, *args]
+        env = {"PATH": self._path, "LANG": "C.UTF-8", **bundle.env, **own_env}
         executable = shutil.which(argv[0], path=env["PATH"])
         if executable is None:
             raise StartError(f'exec: "{argv[0]}": executable file not found in {env["PATH"]}')

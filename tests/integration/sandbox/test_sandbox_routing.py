@@ -173,7 +173,7 @@ def test_faults_direct_responses_and_redirects(routed: LiveSandbox) -> None:
         primary(one=100),
     )
     until(lambda: routed.gateway.get("/aborted").status_code == 418, "the fault is injected")
-    assert routed.gateway.get("/delayed").elapsed.total_seconds() >= 0.3
+    assert routed.gateway.get("/delayed").elapsed.total_seconds() >= 0.29  # the delay is 300 ms by Envoy’s own timer
     assert (routed.gateway.get("/direct").status_code, routed.gateway.get("/direct").text) == (451, "no")
     assert routed.gateway.get("/moved").headers["location"].endswith("/new")
     with pytest.raises(httpx.RemoteProtocolError):
