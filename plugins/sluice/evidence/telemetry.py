@@ -41,6 +41,8 @@ CLIENT_GONE = frozenset({"DC", "DR"})
 """Envoy's response flags for a user who left before the answer's end: no answer, and nobody's failure."""
 BROKEN = frozenset({"UH", "UF", "UO", "NC", "UR", "UC", "UT", "LR", "URX", "SI", "UPE", "DPE", "UMSDR", "OM", "DF"})
 """Response flags of an answer that broke or never came, whatever its code says (a broken stream keeps its 200)."""
+OVERLOADED = frozenset({408, 429})
+"""Codes below 500 that are the server's failure all the same: too slow, or no room. Other 4xx are the client's."""
 NEVER_REACHED = frozenset({"UF", "UH", "NC", "UO"})
 """Response flags of a failure before any pod saw the request: no destination reports it."""
 
@@ -158,6 +160,8 @@ class _Outcome:
     @property
     def failed(self) -> bool:
         if self.code >= 500:
+            return True
+        if self.code in OVERLOADED:
             return True
         refused = 400 <= self.code < 500
         return not refused and not self.client_gone and (self.code == 0 or bool(self.flags & BROKEN))
