@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.demo.world import down
 from tests.e2e.stage import DAG, HOST, MODEL, Finished, Stage, until
 from tests.e2e.users import Users
 
@@ -36,11 +38,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Sandbox, guard and Airflow, up; at the end nothing of them is left."""
     stage = Stage(tmp_path_factory.mktemp("world"))
     (stage.releases / "broken.yaml").write_text(BROKEN_POLICY)
-    try:
+    with contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(down, stage.world)
         stage.up()
+        at_the_end.callback(stage.cluster.close)
         yield stage
-    finally:
-        stage.down()
     assert stage.processes() == []
 
 

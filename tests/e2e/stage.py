@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from benchmarks.demo.world import ROOT, World, down, up
+from benchmarks.demo.world import ROOT, World, up
 from sandbox.airflow import lifecycle
 from sandbox.airflow.client import Client
 from sluice import assembly, settings
@@ -132,19 +132,15 @@ class Stage:
         self.context = project / "model_image"
         self.world = World(state, _free_port(), ("--ephemeral-ports",), self.releases)
         self._write_project()
-        self.cluster: Cluster
 
     def up(self) -> None:
+        """Start everything; `cluster` is there from then on."""
         up(self.world)
         self.cluster = Cluster(self.world.addresses(), MODEL)
 
-    def down(self) -> None:
-        self.cluster.close()
-        down(self.world)
-
     def processes(self) -> list[str]:
         """Command lines of everything that belongs to this world."""
-        return [" ".join(process.cmdline()) for process in psutil.process_iter() if _belongs(process, str(self.state))]
+        return [command for process in psutil.process_iter() if (command := _command(process, str(self.state)))]
 
     def process_titled(self, title: str) -> psutil.Process | None:
         """One of Airflow's processes."""
@@ -245,15 +241,16 @@ def ladder(first: Mapping[str, Any] | None = None, second: Mapping[str, Any] | N
     ]
 
 
-def _belongs(process: psutil.Process, state: str) -> bool:
-    """Whether a process was started in the world: its command, its directory or its environment names the state."""
+def _command(process: psutil.Process, state: str) -> str:
+    """The command line of a process whose command, directory or environment names the state; "" for others."""
     try:
         if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        where = [*process.cmdline(), process.cwd(), *process.environ().values()]
+            return ""
+        command = " ".join(process.cmdline())
+        where = [command, process.cwd(), *process.environ().values()]
     except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
-    return any(state in each for each in where)
+        return ""
+    return command if any(state in each for each in where) else ""
 
 
 def _free_port() -> int:
