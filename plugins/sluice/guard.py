@@ -73,15 +73,18 @@ async def guard(
     tick_seconds: float,
 ) -> None:
     """Look for ever. What does not answer is reported and looked at again."""
-    watchlist = Watchlist()
+    watchlist, complaint = Watchlist(), ""
     while True:
         try:
             claims = await find_claims()
+            complaint = ""
             watchlist = watchlist.look(claims, clock.monotonic())
             for claim in watchlist.expired(claims, clock.monotonic()):
                 await _restore(claim, watchlist.unrenewed_seconds(claim, clock.monotonic()), clock, report)
         except SluiceError as error:
-            report(f"cannot look: {error}")
+            if str(error) != complaint:  # once for each trouble, not once a second
+                report(f"cannot look: {error}")
+            complaint = str(error)
         await clock.sleep(tick_seconds)
 
 
