@@ -78,7 +78,7 @@ class World:
         }
 
     def client(self) -> Client:
-        return Client.of(self.airflow)
+        return Client(self.airflow.url, secrets_of(self.airflow.home).password, start_command="make up")
 
 
 def up(world: World) -> None:
