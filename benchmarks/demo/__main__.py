@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.demo import observer
 from benchmarks.demo.claims import claims_of
 from benchmarks.demo.release import follow, told, trigger
-from benchmarks.demo.report import Claim, table, write
+from benchmarks.demo.report import Claim, overhead, table, write
 from benchmarks.demo.world import ROOT, World, WorldError, reset, up
 from benchmarks.parse import parse_seconds
 from sandbox.airflow.errors import AirflowError
@@ -54,7 +54,7 @@ def _release(world: World, revision: str) -> dict[str, Any]:
     run_id, release = trigger(world, MODEL, revision, REASONS[revision])
     follow(world, MODEL, run_id)
     outcome = told(world, MODEL, release)
-    print(f"  → {outcome['outcome']}: {outcome['reason']}", flush=True)
+    print(f"  → {outcome['outcome']}: {outcome['reason']}\n    {overhead(outcome)}", flush=True)
     return outcome
 
 

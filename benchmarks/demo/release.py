@@ -12,7 +12,7 @@ import sys
 from datetime import datetime
 from typing import Any
 
-from benchmarks.demo.report import table
+from benchmarks.demo.report import overhead, table
 from benchmarks.demo.world import World, WorldError
 from sandbox.airflow.errors import AirflowError
 from sluice import assembly, settings
@@ -70,7 +70,7 @@ def main() -> int:
     except (WorldError, AirflowError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(table([outcome]))
+    print(table([outcome]) + overhead(outcome))
     return 0 if outcome["outcome"] in ("promoted", "nothing_to_do") else 1
 
 

@@ -77,6 +77,15 @@ def _add(made: Table, release: Mapping[str, Any]) -> None:
     made.add_section()
 
 
+def overhead(release: Mapping[str, Any]) -> str:
+    """Where none of the release's use cases ran: in total, and before each task."""
+    tasks = ", ".join(
+        f"{task['use_case']}{'' if task['step'] is None else ' ' + str(task['step'] + 1)} {task['overhead_seconds']:.1f}"
+        for task in release["tasks"]
+    )
+    return f"overhead {release['overhead_seconds']:.1f} s, of it before {tasks}"
+
+
 def write(path: Path, releases: Sequence[Mapping[str, Any]], claims: Sequence[Claim]) -> None:
     """The machine's copy: `releases` and `claims`."""
     path.parent.mkdir(parents=True, exist_ok=True)
