@@ -24,7 +24,10 @@ QUIET_STATES = frozenset({"scheduled", "queued"})
 
 
 def trigger(world: World, model: str, revision: str, reason: str) -> tuple[str, str]:
-    """Start a release. Returns the run's id and the release's."""
+    """Start a release. Returns the run's id and the release's. Raises WorldError for a model without a policy."""
+    known = sorted(path.stem for path in world.releases.glob("*.yaml"))
+    if model not in known:
+        raise WorldError(f"model {model!r} has no policy in {world.releases}; the known ones are {', '.join(known)}")
     dag_id = f"release_{model}"
     with world.client() as client:
         client.await_dag(dag_id)

@@ -79,11 +79,12 @@ def _add(made: Table, release: Mapping[str, Any]) -> None:
 
 def overhead(release: Mapping[str, Any]) -> str:
     """Where none of the release's use cases ran: in total, and before each task."""
-    tasks = ", ".join(
-        f"{task['use_case']}{'' if task['step'] is None else ' ' + str(task['step'] + 1)} {task['overhead_seconds']:.1f}"
-        for task in release["tasks"]
-    )
-    return f"overhead {release['overhead_seconds']:.1f} s, of it before {tasks}"
+    return f"overhead {release['overhead_seconds']:.1f} s, of it before {', '.join(map(_before, release['tasks']))}"
+
+
+def _before(task: Mapping[str, Any]) -> str:
+    step = "" if task["step"] is None else f" {task['step'] + 1}"
+    return f"{task['use_case']}{step} {task['overhead_seconds']:.1f}"
 
 
 def write(path: Path, releases: Sequence[Mapping[str, Any]], claims: Sequence[Claim]) -> None:
