@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.demo import observer
 from benchmarks.demo.claims import claims_of
+from benchmarks.demo.load import RESULTS
 from benchmarks.demo.release import follow, told, trigger
 from benchmarks.demo.report import Claim, overhead, table, write
 from benchmarks.demo.world import ROOT, World, WorldError, reset, up
@@ -33,8 +34,9 @@ REASONS = {
 }
 REQUESTS_PER_SECOND = 24
 LOAD_SECONDS = 900
-WARM_UP_SECONDS = 3.0
-"""Of users' requests before the next release, so that stable has a history."""
+FIRST_REQUESTS = 50
+"""Users' requests before the next release, so that stable has a history."""
+FIRST_REQUESTS_SECONDS = 60.0
 
 
 def demo(world: World) -> int:
@@ -68,11 +70,21 @@ def _users(world: World) -> Iterator[Path]:
     print(f"\nusers send {REQUESTS_PER_SECOND} requests a second from now on", flush=True)
     load = subprocess.Popen([*command, "--max-seconds", str(LOAD_SECONDS)], cwd=ROOT)
     try:
-        time.sleep(WARM_UP_SECONDS)
+        _await_requests(load, results)
         yield results
     finally:
         load.terminate()
         load.wait(timeout=60)
+
+
+def _await_requests(load: subprocess.Popen[bytes], results: Path) -> None:
+    """Until users have been answered. Raises WorldError if that does not come about."""
+    deadline = time.monotonic() + FIRST_REQUESTS_SECONDS
+    answered = results / RESULTS
+    while not answered.exists() or len(answered.read_text().splitlines()) < FIRST_REQUESTS:
+        if load.poll() is not None or time.monotonic() > deadline:
+            raise WorldError(f"users' requests get no answers; look at the gateway's access log and {answered}")
+        time.sleep(0.2)
 
 
 def _report(world: World, releases: list[dict[str, Any]], results: Path, seconds: float) -> int:
