@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from sluice import release as state
@@ -88,41 +88,46 @@ async def deploy(ports: Ports, plan: Plan, epoch: int, image: str) -> None:
         await journal.note("deployed", {"version": plan.version, "image": image})
 
 
+async def _wait(ports: Ports, plan: Plan, what: str, missing: Callable[[], Awaitable[str]]) -> None:
+    """Until `missing` has nothing to say. Raises DeadlineExceeded with what it said last."""
+    limit_seconds = plan.policy.deadlines.ready.total_seconds()
+    renewal_seconds = plan.policy.lease.total_seconds() / 10
+    give_up = ports.clock.monotonic() + limit_seconds
+    renew_at = ports.clock.monotonic()
+    while sentence := await missing():
+        now = ports.clock.monotonic()
+        if now > give_up:
+            raise DeadlineExceeded(f"{what} within deadlines.ready ({limit_seconds:g} s): {sentence}")
+        if now >= renew_at:
+            await ports.lease.renew(plan.release)
+            renew_at = now + renewal_seconds
+        await ports.clock.sleep(POLL_SECONDS)
+
+
 async def _wait_ready(ports: Ports, plan: Plan) -> None:
-    limit = plan.policy.deadlines.ready.total_seconds()
-    give_up = ports.clock.monotonic() + limit
-    while True:
-        await ports.lease.renew(plan.release)
+    async def missing() -> str:
         status = await ports.workloads.status(plan.version)
-        if status.ready >= status.desired > 0:
-            return
         if status.failed:
             raise Refused(f"version {plan.version} cannot start: {status.failed}")
-        if ports.clock.monotonic() > give_up:
-            raise DeadlineExceeded(
-                f"version {plan.version} was not ready within deadlines.ready ({limit:g} s): {status.waiting_for}"
-            )
-        await ports.clock.sleep(POLL_SECONDS)
+        return "" if status.ready >= status.desired > 0 else status.waiting_for or "its pods are not counted yet"
+
+    await _wait(ports, plan, f"version {plan.version} was not ready", missing)
 
 
 async def _wait_reachable(ports: Ports, plan: Plan) -> None:
     """Until the gateway leads probes to the very version: its answer names it."""
-    limit = plan.policy.deadlines.ready.total_seconds()
-    give_up = ports.clock.monotonic() + limit
     record = (await ports.traffic.read()).record
     if record is None or record.release != plan.release:
         raise Superseded(f"release {plan.release} no longer owns the model's traffic")
-    while True:
-        await ports.lease.renew(plan.release)
-        reached = await _probed_version(ports, record.token)
+    token = record.token
+
+    async def missing() -> str:
+        reached = await _probed_version(ports, token)
         if reached == plan.version:
-            return
-        if ports.clock.monotonic() > give_up:
-            raise DeadlineExceeded(
-                f"probes by header reach {reached} instead of {plan.version} after "
-                f"{limit:g} s (deadlines.ready); look at the route sluice-canary of the VirtualService"
-            )
-        await ports.clock.sleep(POLL_SECONDS)
+            return ""
+        return f"they reach {reached}; look at the route sluice-canary of the VirtualService"
+
+    await _wait(ports, plan, f"probes by header did not reach version {plan.version}", missing)
 
 
 async def _probed_version(ports: Ports, token: str) -> str:
