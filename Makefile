@@ -8,6 +8,7 @@ REASON ?= released from the command line
 
 BIN := .venv/bin
 SERVING := .venv-serving/bin
+NO_LOCAL_BUILD := sed 's/^\(torch==[^+]*\)+.*/\1/'
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: install checks demo up down clean release test lint lock
@@ -59,11 +60,13 @@ lint: checks
 	@MYPYPATH=model_image $(SERVING)/mypy -p serving -p arithmetic
 	@$(BIN)/lint-imports
 
-lock:            ## renews both lock files from requirements.in and model_image/requirements.in
+lock:            ## renews all lock files from requirements.in, model_image/requirements.in and -test.in
 	@rm -rf var/lock && mkdir -p var/lock
 	@for part in . model_image; do \
 	  $(PYTHON) -m venv var/lock/venv --clear && \
 	  var/lock/venv/bin/pip install -q -r $$part/requirements.in && \
-	  var/lock/venv/bin/pip freeze | sed 's/^\(torch==[^+]*\)+.*/\1/' > $$part/requirements.lock || exit 1; \
+	  var/lock/venv/bin/pip freeze | $(NO_LOCAL_BUILD) > $$part/requirements.lock || exit 1; \
 	done
+	@var/lock/venv/bin/pip install -q -r model_image/requirements-test.in
+	@var/lock/venv/bin/pip freeze | $(NO_LOCAL_BUILD) | grep -vxFf model_image/requirements.lock > model_image/requirements-test.lock
 	@rm -rf var/lock
