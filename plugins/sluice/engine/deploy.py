@@ -19,12 +19,29 @@ POLL_SECONDS = 0.25
 
 
 async def build(ports: Ports, plan: Plan, root: Path, progress: Callable[[str], None]) -> str:
-    """The version's image by digest; nothing is built if it exists."""
+    """The version's image by digest; nothing is built if it exists. Raises Refused if it changed since the plan."""
     async with use_case(ports, plan, "build") as journal:
         found = await ports.images.find(plan.policy.image.repository, plan.version)
+        if found is None:
+            await _as_planned(ports, plan, root)
         image = found or await ports.images.build(plan.image(root), progress)
         await journal.note("image", {"image": image, "version": plan.version, "built": found is None})
         return image
+
+
+async def _as_planned(ports: Ports, plan: Plan, root: Path) -> None:
+    """An image of other content than its version says would be found under that version ever after."""
+    context = plan.policy.image.context
+    now = {
+        f"the build context {context}": (await ports.images.context_digest(root / context), plan.context_digest),
+        f"revision {plan.revision.name}": (
+            (await ports.revisions.resolve(plan.revision.name)).digest,
+            plan.revision.digest,
+        ),
+    }
+    for part, (found, planned) in now.items():
+        if found != planned:
+            raise Refused(f"{part} changed after the release was planned; trigger a new release for it")
 
 
 async def begin(ports: Ports, plan: Plan, token: str | None = None) -> Record:

@@ -6,7 +6,6 @@ refused: duplicate ids, unknown scorers, and reference answers that their own sc
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -35,11 +34,6 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     if not prompts:
         raise BadInput(f"{path}: the prompt set is empty; write one JSON object a line with {', '.join(_TEXTS)}")
     return tuple(prompts)
-
-
-def digest(path: Path) -> str:
-    """`sha256:<hex>` over the file's bytes. Raises BadInput if it cannot be read."""
-    return "sha256:" + hashlib.sha256(_bytes(path)).hexdigest()
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

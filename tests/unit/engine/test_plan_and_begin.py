@@ -121,6 +121,24 @@ async def test_an_image_that_exists_is_not_built_again() -> None:
     assert world.images.builds == 1
 
 
+async def test_a_build_context_that_was_edited_after_planning_is_refused() -> None:
+    world = World()
+    made = await planned(world)
+    world.images.context = "sha256:context-2"
+    with pytest.raises(Refused, match=r"build context model_image changed after.*trigger a new release"):
+        await build(world.ports, made, ROOT, lambda line: None)
+    assert world.images.builds == 0
+
+
+async def test_a_revision_whose_files_were_changed_after_planning_is_refused() -> None:
+    world = World()
+    made = await planned(world)
+    world.revisions.known["r2"] = replace(world.revisions.known["r2"], digest="sha256:other")
+    with pytest.raises(Refused, match=r"revision r2 changed after.*trigger a new release"):
+        await build(world.ports, made, ROOT, lambda line: None)
+    assert world.images.builds == 0
+
+
 async def test_the_build_gets_the_projects_context() -> None:
     made = await planned(World())
     assert made.image(ROOT).context == Path("project/model_image")

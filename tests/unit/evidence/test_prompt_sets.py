@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sluice.errors import BadInput
-from sluice.evidence.prompts import digest, read_prompts
+from sluice.evidence.prompts import read_prompts
 from sluice.ports import Prompt
 
 LINE = {"id": "a-1", "category": "add", "prompt": "1+1=", "answer": "2", "scorer": "exact", "max_tokens": 8}
@@ -73,9 +73,3 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     path.write_bytes(json.dumps(LINE).encode() + b"\n\xff\n")
     with pytest.raises(BadInput, match=r"prompts\.jsonl:2: the line is not UTF-8"):
         read_prompts(path)
-
-
-def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
-    path = tmp_path / "prompts.jsonl"
-    path.write_bytes(b"abc")
-    assert digest(path) == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
