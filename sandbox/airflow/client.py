@@ -20,6 +20,8 @@ Json = dict[str, Any]
 FINISHED = frozenset({"success", "failed"})
 POLL_SECONDS = 0.5
 REQUEST_SECONDS = 30.0
+DATABASE_RETRIES = 3
+"""How often a request that found the database locked is sent again; each try has waited for 5 s."""
 
 
 class Client:
@@ -198,6 +200,10 @@ class Client:
         if answer.status_code == 401:
             self._authenticate()
             answer = self._send(method, f"/api/v2{path}", **arguments)
+        for _ in range(DATABASE_RETRIES):
+            if not _database_was_locked(answer):
+                break
+            answer = self._send(method, f"/api/v2{path}", **arguments)
         return _accepted(answer)
 
     def _authenticate(self) -> None:
@@ -210,6 +216,20 @@ class Client:
             return self._http.request(method, path, **arguments)
         except httpx.TransportError as error:
             raise NotUp(f"Airflow is not up at {self.url} ({error}); start it with `{self._start_command}`") from error
+
+
+def _database_was_locked(answer: httpx.Response) -> bool:
+    """On SQLite a request can wait for the write lock of another one, in the same process, that waits for it.
+
+    Airflow commits the audit log of a request on its event loop, which the other request needs to let go of the lock;
+    after SQLite's 5 s the first one fails as a whole, its transaction undone, so that it can be sent again.
+    """
+    if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
+        return False
+    try:
+        return bool(answer.json()["detail"]["reason"] == "Database error")
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _accepted(answer: httpx.Response) -> httpx.Response:
