@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from sluice.policy import Rubric
 from sluice.release import Record
 
 Role = Literal["stable", "canary"]
@@ -233,6 +234,13 @@ class Endpoint(Protocol):
         """`/model_info` of the version behind the header. Raises Unreachable."""
         ...
 
+    async def logprobs(self, text: str, role: Role, token: str) -> Sequence[float] | None:
+        """Log-probability that the version gives each token of `text` but the first, teacher-forced, in nats.
+
+        None if the version cannot say, as servers without `echo` cannot. Raises Unreachable if no gateway answers.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -255,8 +263,19 @@ class Totals:
     attempts: int = 0
     """Attempts at the destination that ended, retries included."""
     attempts_failed: int = 0
+    overdue: int = 0
+    """Requests under way at this moment that are older than the limit `in_flight`: they count before they end."""
     timings: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
-    """metric (ttft, tpot, e2e) → stratum (prompt or prompt/output length class) → counts."""
+    """metric (ttft, tpot, e2e) → stratum (prompt or prompt/output length class) → counts. A request that is under way
+    and older than the limit counts already, as slow."""
+    completed: int = 0
+    """Answers that the version's servers completed, as they count them: what `behaviour` is a part of."""
+    behaviour: Mapping[str, int] = field(default_factory=dict)
+    """event (empty, repeated, truncated, broken_think, …) → answers that showed it."""
+
+
+Distribution = Mapping[float, int]
+"""Bucket edge in seconds (the last one infinite) → requests at most so long, cumulative."""
 
 
 class Telemetry(Protocol):
@@ -265,7 +284,20 @@ class Telemetry(Protocol):
     async def totals(self, versions: Sequence[str], limits_seconds: Mapping[str, float]) -> Mapping[str, Totals]:
         """Counters by version; a version that no series mentions is absent.
 
-        Raises Unreachable if a source does not answer.
+        `limits_seconds`: ttft, tpot, e2e and in_flight. Raises Unreachable if a source does not answer.
+        """
+        ...
+
+    async def distributions(self, versions: Sequence[str]) -> Mapping[str, Mapping[str, Distribution]]:
+        """version → metric (ttft, tpot, e2e) → counts since its pods started. Raises Unreachable."""
+        ...
+
+    async def past(
+        self, version: str, limits_seconds: Mapping[str, float], window: timedelta, windows: int
+    ) -> Sequence[Mapping[str, Totals]]:
+        """What each pod of a version counted in each of the last `windows` windows, oldest first: pod → increase.
+
+        Empty where the source keeps no past. Raises Unreachable.
         """
         ...
 
@@ -298,6 +330,13 @@ class Ledger(Protocol):
         """Release ids of a model, oldest first."""
         ...
 
+    async def attach(self, model: str, release: str, name: str, content: bytes) -> str:
+        """Keep a file beside a release's entries; returns where. The same name again replaces it.
+
+        Attachments are made from entries and can be made again; what must not change stands in entries.
+        """
+        ...
+
 
 class Clock(Protocol):
     def now(self) -> datetime:
@@ -326,5 +365,14 @@ class Ports:
     clock: Clock
     prompts: Callable[[Path], Awaitable[Sequence[Prompt]]]
     """Reads a prompt set. Raises BadInput naming file and line."""
-    score: Callable[[Prompt, str], float]
-    """Score of an answer's text, 0 … 1."""
+    score: Callable[[Prompt, str], Awaitable[float]]
+    """Score of an answer's text, 0 … 1, by any scorer but `rubric`."""
+    compare: Callable[[Rubric, Prompt, str, str], Awaitable[tuple[float, float]]]
+    """Scores, 0 … 1, that a judge model gives the canary's and stable's text, asked blind and in both orders.
+
+    Raises Unreachable if the judge does not answer.
+    """
+    events: Callable[[Prompt, Answer], frozenset[str]]
+    """The behaviour events that an answer shows (`sluice.policy.BEHAVIOUR_EVENTS`)."""
+    report: Callable[[Sequence[Entry]], Awaitable[bytes]]
+    """A release's entries → its page, HTML."""
