@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ class Request:
     triggered_at: datetime
     dry_run: bool = False
     """Plan, build, deploy and examine, then take everything back: no user sees the canary."""
+    drill: str = ""
+    """The fault that a drill puts into the version, which the examination must stop; "" for a release."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Serving settings that win over the policy's and the revision's: a drill's fault."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,10 @@ class Plan:
 
     def to_record(self) -> dict[str, Any]:
         """Plain JSON for the ledger."""
-        request = vars(self.request) | {"triggered_at": self.request.triggered_at.isoformat()}
+        request = vars(self.request) | {
+            "triggered_at": self.request.triggered_at.isoformat(),
+            "settings": dict(self.request.settings),
+        }
         revision = vars(self.revision) | {
             "location": str(self.revision.location),
             "settings": dict(self.revision.settings),
@@ -138,6 +145,7 @@ async def plan(ports: Ports, policy: ReleasePolicy, request: Request, root: Path
 async def _resolve(ports: Ports, policy: ReleasePolicy, request: Request, root: Path) -> Plan:
     revision = await ports.revisions.resolve(request.revision)
     settings = {name: str(value) for name, value in policy.serving.settings.items()} | dict(revision.settings)
+    settings |= dict(request.settings)
     context_digest = await ports.images.context_digest(root / policy.image.context)
     version = version_of(revision.digest, context_digest, policy.image.base, settings)
     prompts = await ports.prompts(root / policy.gates.quality.prompts)
