@@ -7,6 +7,8 @@ that nobody sees half of it, and a writer that is stopped leaves a draft that no
 Where neither holds (other file systems, a disk that lost power), the newest object may be unreadable. It is no entry:
 the next writer waits a moment, lest it is still being written, then goes on behind it and links to the last whole one,
 which supersedes it. An unreadable object that a later entry *does* link to is damage: reading the release is refused.
+
+Attachments, `<url>/<model>/<release>/<name>`, are made from entries and may be replaced: no chain holds them.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ PATIENCE_SECONDS = 1.0
 PAUSE_SECONDS = 0.05
 ATTEMPTS = 100
 _NUMBER = re.compile(r"(\d{6})\.json")
+_ENTRY_OR_DRAFT = re.compile(r"\d{6}\.json.*")
 _NAME = re.compile(r"\w[\w.:+@=-]*")
 
 
@@ -70,6 +73,22 @@ class FsspecLedger:
     async def releases(self, model: str) -> Sequence[str]:
         """Release ids of a model, oldest first: they sort by time."""
         return await asyncio.to_thread(self._names, self._folder(model))
+
+    async def attach(self, model: str, release: str, name: str, content: bytes) -> str:
+        """Keep a file beside a release's entries, in place of one of the same name; returns its URL.
+
+        Raises BadInput for a name that is no file's or looks like an entry's, Unreachable.
+        """
+        return await asyncio.to_thread(self._attach, self._folder(model, release), _attachment(name), content)
+
+    async def attachment(self, model: str, release: str, name: str) -> bytes | None:
+        """What was attached under a name, None if nothing was. Raises BadInput, Unreachable."""
+        return await asyncio.to_thread(self._attached, f"{self._folder(model, release)}/{_attachment(name)}")
+
+    async def attachments(self, model: str, release: str) -> Sequence[str]:
+        """Names of what is attached to a release, sorted. Raises Unreachable."""
+        names = await asyncio.to_thread(self._names, self._folder(model, release))
+        return [name for name in names if _NAME.fullmatch(name) and not _ENTRY_OR_DRAFT.fullmatch(name)]
 
     def _folder(self, *names: str) -> str:
         for name in names:
@@ -113,6 +132,26 @@ class FsspecLedger:
             os.link(draft, path)
         finally:
             draft.unlink(missing_ok=True)
+
+    def _attach(self, folder: str, name: str, content: bytes) -> str:
+        path = f"{folder}/{name}"
+        try:
+            self._fs.makedirs(folder, exist_ok=True)
+            if isinstance(self._fs, LocalFileSystem):
+                _replace(Path(path), content)
+            else:
+                self._fs.pipe_file(path, content)
+        except OSError as error:
+            raise _unreachable("write", path, error) from error
+        return str(self._fs.unstrip_protocol(path))
+
+    def _attached(self, path: str) -> bytes | None:
+        try:
+            return bytes(self._fs.cat_file(path))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unreachable("read", path, error) from error
 
     def _find_tail(self, folder: str) -> _Tail:
         numbers = self._numbers(folder)
@@ -167,6 +206,24 @@ class FsspecLedger:
 
 def _path(folder: str, number: int) -> str:
     return f"{folder}/{number:06d}.json"
+
+
+def _attachment(name: str) -> str:
+    if not _NAME.fullmatch(name) or _ENTRY_OR_DRAFT.fullmatch(name):
+        raise BadInput(
+            f"{name!r} cannot name an attachment; use letters, digits and . _ : + @ = -, and no entry's name"
+        )
+    return name
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Whole or not at all, for whoever reads meanwhile. The draft's name begins with a dot, as no attachment's does."""
+    draft = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _unreachable(verb: str, place: str, error: OSError) -> Unreachable:
