@@ -6,22 +6,46 @@ recorded windows again gives the same verdict, bit by bit.
 """
 
 from sluice.judge.alpha import AlphaSplit
-from sluice.judge.bursts import NOT_MEASURED, Dispersion, dispersion
+from sluice.judge.behaviour_gate import BehaviourGate
+from sluice.judge.bursts import NOT_MEASURED, Dispersion, dispersion, dispersion_of_pods
+from sluice.judge.contract import contract
 from sluice.judge.errors_gate import ErrorsGate
+from sluice.judge.fidelity_gate import FidelityGate
 from sluice.judge.latency_gate import LatencyGate
-from sluice.judge.planning import Needed, pairs_needed, requests_needed, smallest_certifiable_margin
+from sluice.judge.planning import (
+    Needed,
+    pairs_needed,
+    requests_needed,
+    requests_to_detect,
+    share_requests_needed,
+    smallest_certifiable_margin,
+)
 from sluice.judge.quality_gate import QualityGate
 from sluice.judge.share_gate import ShareGate
 from sluice.judge.verdict import InvalidGate, Outcome, Verdict
-from sluice.judge.windows import Arm, Arms, InvalidEvidence, LatencyWindow, Pair, StartedWindow, Window
+from sluice.judge.windows import (
+    Answers,
+    Arm,
+    Arms,
+    BehaviourWindow,
+    InvalidEvidence,
+    LatencyWindow,
+    Pair,
+    StartedWindow,
+    Window,
+)
 
 __all__ = [
     "NOT_MEASURED",
     "AlphaSplit",
+    "Answers",
     "Arm",
     "Arms",
+    "BehaviourGate",
+    "BehaviourWindow",
     "Dispersion",
     "ErrorsGate",
+    "FidelityGate",
     "InvalidEvidence",
     "InvalidGate",
     "LatencyGate",
@@ -34,8 +58,12 @@ __all__ = [
     "StartedWindow",
     "Verdict",
     "Window",
+    "contract",
     "dispersion",
+    "dispersion_of_pods",
     "pairs_needed",
     "requests_needed",
+    "requests_to_detect",
+    "share_requests_needed",
     "smallest_certifiable_margin",
 ]

@@ -7,7 +7,7 @@ release.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sluice.judge.windows import Arm
@@ -57,14 +57,30 @@ def dispersion(windows: Iterable[tuple[Arm, Arm]]) -> Dispersion:
 
     e₁ bad events of the first pod, T of both, w₁ the first pod's share of the window's requests.
     """
+    return _pooled(windows)
+
+
+def dispersion_of_pods(windows: Iterable[Mapping[str, Arm]]) -> Dispersion:
+    """Measure φ̂ = Σ Σᵢ(eᵢ − T wᵢ)² / Σ Σᵢ T wᵢ(1 − wᵢ) between all pods (name → arm) of the same version.
+
+    Both sums go over windows and pods, so that two pods give the formula of `dispersion`, and any number the same
+    expectation: 1 for independent events. Unlike Pearson's X² it does not divide by each pod's expected count, which
+    is far below one where events are rare. Pods may come and go; a window with fewer than two busy pods says nothing.
+    """
+    return _pooled(window.values() for window in windows)
+
+
+def _pooled(windows: Iterable[Iterable[Arm]]) -> Dispersion:
     squares = expected = 0.0
     events = 0
-    for first, second in windows:
-        total, requests = first.bad + second.bad, first.requests + second.requests
-        if not total or not first.requests or not second.requests:
+    for window in windows:
+        pods = [arm for arm in window if arm.requests]
+        total, requests = sum(arm.bad for arm in pods), sum(arm.requests for arm in pods)
+        if not total or len(pods) < 2:
             continue
-        share = first.requests / requests
-        squares += (first.bad - total * share) ** 2
-        expected += total * share * (1.0 - share)
+        for arm in pods:
+            share = arm.requests / requests
+            squares += (arm.bad - total * share) ** 2
+            expected += total * share * (1.0 - share)
         events += total
     return Dispersion(squares / expected, events) if expected else NOT_MEASURED

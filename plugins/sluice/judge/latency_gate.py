@@ -45,8 +45,8 @@ class LatencyGate:
 
     `strata`: metric → names of its strata, all of them, before the first window. `ceiling`: share of slow requests
     allowed where there is nothing to compare with (a first release, and the soak, in which load hides differences
-    between arms of unequal size). Regression is the average of the metrics' e-values; non-inferiority is required of
-    each metric.
+    between arms of unequal size). `steps`: the ladder's length; 0 in an examination, which has no later start.
+    Regression is the average of the metrics' e-values; non-inferiority is required of each metric.
     """
 
     strata: Mapping[str, tuple[str, ...]]
@@ -56,7 +56,7 @@ class LatencyGate:
     max_ratio: float = 1.0
     kappa: float = 1.0
     kappa_promote: float = 1.0
-    alpha_regression: float = 0.0025
+    alpha_regression: float = 0.002
     alpha_promote: float = 0.05
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     log_e_regression: float = 0.0

@@ -30,7 +30,7 @@ class Design:
 
     `max_ratio`: tolerated ratio of the bad rates. `margin`: tolerated difference. `ceiling`: tolerated bad rate where
     there is nothing to compare with. `kappa`, `kappa_promote`: burst factors. `steps`: the ladder's length = the
-    soak's index.
+    soak's index; 0 for an examination, which has no later start.
     """
 
     alternatives: tuple[Alternative, ...]
@@ -50,7 +50,7 @@ class Design:
             "ceiling": (0.0 < self.ceiling < 1.0, "(the tolerated share of bad requests) must lie between 0 and 1"),
             "kappa": (self.kappa >= 1.0, "must be at least 1, which means independent events"),
             "kappa_promote": (self.kappa_promote >= 1.0, "must be at least 1, which means independent events"),
-            "steps": (self.steps >= 1, "must be at least 1"),
+            "steps": (self.steps >= 0, "must be at least 0, which means an examination"),
             "strata": (len(self.strata) > 0, "must name at least one stratum"),
         }
         for name, (fits, wanted) in ranges.items():

@@ -26,6 +26,7 @@ class Alternative(NamedTuple):
 
 ERRORS = tuple(Alternative(ratio, 0.25) for ratio in (2.0, 4.0, 10.0, 40.0))
 LATENCY = (Alternative(1.6, 0.3), Alternative(2.2, 0.5), Alternative(5.0, 0.2))
+BEHAVIOUR = tuple(Alternative(ratio, 0.25) for ratio in (1.6, 2.5, 5.0, 20.0))
 
 
 def compared(

@@ -17,7 +17,7 @@ CONCENTRATION = 100.0
 """k of the Beta(k·p, k·(1−p)) mixture: how far from the weight p the test looks first."""
 
 
-def log_e_weight(canary: int, stable: int, weight: float) -> float:
+def log_e_weight(canary: float, stable: float, weight: float) -> float:
     """Return log E against "each started request goes to the canary with probability `weight`" (0…1).
 
     Source: Lindon & Malek, *Anytime-valid inference for multinomial count data* (NeurIPS 2022), with two arms.

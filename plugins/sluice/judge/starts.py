@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from sluice.judge.logspace import log, log_add, log_sum
-from sluice.judge.regression import Alternative
 
 FIRST_START = 0.7
 """Weight of the start at the first exposed window; the rest is shared by the later steps and the soak."""
@@ -49,8 +48,8 @@ class StartMixture:
             return self, -math.inf
         return replace(self, step=step, starts_to_come=self.starts_to_come - 1), math.log(self.start_weight)
 
-    def log_e(self, alternatives: Sequence[Alternative]) -> float:
-        """Return log E; 0 before the first window."""
+    def log_e(self, alternatives: Sequence[tuple[float, float]]) -> float:
+        """Return log E of the (alternative, its weight in the mixture); 0 before the first window."""
         if not self.log_wealth:
             return 0.0
         to_come = log(self.start_weight * self.starts_to_come)

@@ -99,6 +99,34 @@ class StartedWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """Completed answers of one version in one window, and how many of them showed each event (absent: none did)."""
+
+    completed: int
+    events: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        for name, count in self.events.items():
+            if not 0 <= count <= self.completed:
+                raise InvalidEvidence(
+                    f"event {name!r}: {count} of {self.completed} completed answers cannot be; "
+                    "count an answer once, when it completes, at the same place"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class BehaviourWindow:
+    """What answers showed between two looks, or one pair of the examination: an answer of each version.
+
+    `stable=None`: nothing to compare with, so nothing is asked.
+    """
+
+    step: int
+    canary: Answers
+    stable: Answers | None
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One prompt's scores in [0, 1]. One pair per prompt: repeated samples of a prompt are averaged before.
 

@@ -2,7 +2,17 @@ import json
 
 import pytest
 
-from sluice.judge import AlphaSplit, InvalidGate, Outcome, Verdict
+from sluice.judge import (
+    AlphaSplit,
+    BehaviourGate,
+    ErrorsGate,
+    FidelityGate,
+    InvalidGate,
+    LatencyGate,
+    Outcome,
+    QualityGate,
+    Verdict,
+)
 from sluice.judge.verdict import against, amount, outcome_of, points
 
 
@@ -40,13 +50,45 @@ def test_numbers_in_sentences_are_short() -> None:
     assert (points(0.01), points(0.03)) == ("1 point", "3 points")
 
 
-def test_the_rollback_budget_is_spent_once() -> None:
-    split = AlphaSplit(rollback=0.02)
+@pytest.mark.parametrize("fidelity", [False, True])
+def test_the_rollback_budget_is_spent_once(fidelity: bool) -> None:
+    split = AlphaSplit(rollback=0.02, fidelity=fidelity)
 
-    spent = split.errors + split.floor + split.latency + split.quality + split.category + split.behaviour
+    spent = [
+        getattr(split, name)
+        for name, value in vars(AlphaSplit).items()
+        if isinstance(value, property) and name != "total"
+    ]
 
-    assert spent == pytest.approx(0.02)
+    assert split.total == pytest.approx(sum(spent)) == pytest.approx(0.02)
     assert AlphaSplit().errors == pytest.approx(0.0045)
+
+
+def test_what_is_asked_twice_shares_its_part() -> None:
+    split = AlphaSplit()
+
+    assert split.latency + split.latency_examination == pytest.approx(0.0025)
+    assert split.behaviour + split.behaviour_examination == pytest.approx(0.0005)
+
+
+def test_a_limit_of_fidelity_is_paid_by_quality() -> None:
+    without, limited = AlphaSplit(), AlphaSplit(fidelity=True)
+
+    assert limited.quality + limited.fidelity_examination == pytest.approx(without.quality)
+    assert without.fidelity_examination == 0.0
+
+
+def test_the_gates_defaults_are_the_splits() -> None:
+    split, limited = AlphaSplit(), AlphaSplit(fidelity=True)
+    errors = ErrorsGate(max_ratio=1.0, margin=0.01, floor=0.95, steps=3)
+    latency = LatencyGate(strata={"ttft": ("all",)}, margin=0.03, ceiling=0.1, steps=3)
+    quality = QualityGate(margin=0.05, floor=0.6, categories=("all",))
+
+    assert (errors.alpha_regression, errors.alpha_floor) == pytest.approx((split.errors, split.floor))
+    assert latency.alpha_regression == pytest.approx(split.latency)
+    assert (quality.alpha_regression, quality.alpha_category) == pytest.approx((split.quality, split.category))
+    assert BehaviourGate(("empty",), steps=3).alpha_regression == pytest.approx(split.behaviour)
+    assert FidelityGate(limit=0.1).alpha_regression == pytest.approx(limited.fidelity_examination)
 
 
 def test_a_total_outside_zero_and_one_is_refused() -> None:
