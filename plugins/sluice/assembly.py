@@ -23,6 +23,7 @@ from sluice.cluster.workloads import KubernetesWorkloads
 from sluice.engine.plan import Plan, pinned_in
 from sluice.errors import BadInput
 from sluice.evidence.endpoint import HttpEndpoint
+from sluice.evidence.prometheus import PrometheusTelemetry
 from sluice.evidence.prompts import read_prompts
 from sluice.evidence.scorers import score
 from sluice.evidence.telemetry import ScrapedTelemetry
@@ -67,22 +68,31 @@ def ledger(settings: Settings) -> FsspecLedger:
     return FsspecLedger(settings.ledger)
 
 
+def telemetry_of(settings: Settings) -> ScrapedTelemetry | PrometheusTelemetry:
+    """Prometheus where there is one. Raises BadInput if the settings name no source."""
+    if settings.prometheus_url:
+        return PrometheusTelemetry(
+            settings.prometheus_url, interval=settings.prometheus_interval, token_file=settings.prometheus_token_file
+        )
+    if settings.metrics_urls:
+        return ScrapedTelemetry(settings.metrics_urls)
+    raise _unset("neither SLUICE_PROMETHEUS_URL nor SLUICE_METRICS_URLS is set")
+
+
+def _unset(what: str) -> BadInput:
+    return BadInput(f"{what}; `make up` prints the sandbox's, a cluster's administrator knows a cluster's")
+
+
 @asynccontextmanager
 async def ports_for(settings: Settings, policy: ReleasePolicy) -> AsyncIterator[Ports]:
     """The ports of one model, open. Raises BadInput for what the settings lack."""
-    for name, value in {
-        "SLUICE_GATEWAY_URL": settings.gateway_url,
-        "SLUICE_METRICS_URLS": settings.metrics_urls,
-    }.items():
-        if not value:
-            raise BadInput(
-                f"{name} is not set; `make up` prints the sandbox's, a cluster's administrator knows a cluster's"
-            )
+    if not settings.gateway_url:
+        raise _unset("SLUICE_GATEWAY_URL is not set")
     where = coordinates(policy)
     async with (
+        telemetry_of(settings) as telemetry,
         connect(settings.kubeconfig) as client,
         HttpEndpoint(settings.gateway_url, policy.serving.host, policy.model) as endpoint,
-        ScrapedTelemetry(settings.metrics_urls) as telemetry,
     ):
         yield Ports(
             traffic=KubernetesTraffic(client, where),

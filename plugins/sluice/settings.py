@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from sluice.errors import BadInput
+from sluice.policy.durations import Duration
 
 PREFIX = "SLUICE_"
 PROJECT = Path(__file__).resolve().parents[2]
@@ -29,8 +31,14 @@ class Settings(BaseModel):
     """None: the pod's own service account."""
     gateway_url: str = ""
     """Where the mesh's ingress gateway answers, e.g. https://gateway.example.com."""
+    prometheus_url: str = ""
+    """A Prometheus that scrapes the gateway and the servers: what `/api/v1/query` is appended to."""
+    prometheus_interval: Duration = timedelta(seconds=30)
+    """The longest interval at which it scrapes them. A series that misses two scrapes has ended."""
+    prometheus_token_file: Path | None = None
+    """File with the bearer token that it wants; read anew for every query."""
     metrics_urls: tuple[str, ...] = ()
-    """Prometheus expositions with the gateway's and the servers' series; separated by commas."""
+    """Without a Prometheus: expositions with the gateway's and the servers' series, separated by commas."""
     ledger: str = str(PROJECT / "var" / "ledger")
     """Folder or fsspec URL of the ledger."""
     bundles: Path = PROJECT / "var" / "bundles"
@@ -42,6 +50,13 @@ class Settings(BaseModel):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(url.strip() for url in value.split(",") if url.strip()) if isinstance(value, str) else value
+
+    @field_validator("prometheus_interval")
+    @classmethod
+    def _takes_time(cls, interval: timedelta) -> timedelta:
+        if not interval:
+            raise ValueError("must be more than 0s")
+        return interval
 
     @property
     def root(self) -> Path:

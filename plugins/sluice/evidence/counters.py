@@ -12,6 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.samples import Sample
 
+LONGER = "_longer"
+"""Suffix of a histogram's member that counts what is above an edge, ended or still under way. It tells no reset: it
+also falls when requests under way die with their process. What was counted stays counted."""
+
 _Series = tuple[str, str, frozenset[tuple[str, str]]]
 _Member = tuple[str, str]
 
@@ -19,28 +23,38 @@ _Member = tuple[str, str]
 class MonotoneCounters:
     """Remembers each series' last values and what was counted before its resets. One that ends keeps its count.
 
-    The buckets and the count of a histogram are one series: when one of them falls, all of them start from 0.
+    The members of a histogram (buckets, count) are one series: when one of them falls, all of them start from 0.
     """
 
     def __init__(self) -> None:
         self._last: dict[_Series, dict[_Member, Sample]] = {}
         self._before_resets: dict[tuple[_Series, _Member], float] = defaultdict(float)
 
-    def absorb(self, scraped: Mapping[str, Sequence[Sample]]) -> Sequence[Sample]:
-        """Source → samples, as scraped one after the other; returns all series ever seen, values never falling."""
-        found: dict[_Series, dict[_Member, Sample]] = defaultdict(dict)
-        for source, samples in scraped.items():
-            for sample in samples:
-                found[_series(source, sample)][_member(sample)] = sample
-        for series, members in found.items():
-            self._take(series, members)
+    def absorb(self, *scrapes: Mapping[str, Sequence[Sample]]) -> Sequence[Sample]:
+        """Each scrape: source → samples. Returns all series ever seen, values never falling.
+
+        Samples that carry a timestamp count only if it is later than their series' last one.
+        """
+        for scraped in scrapes:
+            found: dict[_Series, dict[_Member, Sample]] = defaultdict(dict)
+            for source, samples in scraped.items():
+                for sample in samples:
+                    found[_series(source, sample)][_member(sample)] = sample
+            for series, members in found.items():
+                self._take(series, members)
         return list(self._sums())
 
     def _take(self, series: _Series, members: dict[_Member, Sample]) -> None:
         last = self._last.get(series, {})
-        if any(members[member].value < last[member].value for member in members.keys() & last.keys()):
-            for member, sample in last.items():
-                self._before_resets[series, member] += sample.value
+        if _seen(members, last):
+            return
+        fallen = [member for member in members.keys() & last.keys() if members[member].value < last[member].value]
+        if any(not name.endswith(LONGER) for name, _ in fallen):
+            lost = {member: sample.value for member, sample in last.items()}
+        else:
+            lost = {member: last[member].value - members[member].value for member in fallen}
+        for member, value in lost.items():
+            self._before_resets[series, member] += value
         self._last[series] = members
 
     def _sums(self) -> Iterator[Sample]:
@@ -50,9 +64,15 @@ class MonotoneCounters:
 
 
 def _series(source: str, sample: Sample) -> _Series:
-    family = sample.name.removesuffix("_bucket").removesuffix("_count")
+    family = sample.name.removesuffix("_bucket").removesuffix("_count").removesuffix(LONGER)
     return source, family, frozenset(item for item in sample.labels.items() if item[0] != "le")
 
 
 def _member(sample: Sample) -> _Member:
     return sample.name, sample.labels.get("le", "")
+
+
+def _seen(members: Mapping[_Member, Sample], last: Mapping[_Member, Sample]) -> bool:
+    """Whether these are no later than the last ones. Without timestamps they are."""
+    times = [sample.timestamp for known in (members, last) for sample in list(known.values())[:1]]
+    return len(times) == 2 and None not in times and float(times[0] or 0) <= float(times[1] or 0)

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -31,6 +32,8 @@ from sluice.ports import Answer, Prompt, Role
 
 PROBE_HEADER = "x-sluice-probe"
 CONNECT_SECONDS = 5.0
+_NOT_NOW = frozenset({408, 429})
+"""Codes below 500 that say nothing of what the version can do."""
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
@@ -84,20 +87,34 @@ class HttpEndpoint:
 
     async def model_info(self, role: Role, token: str) -> Mapping[str, Any]:
         """`/model_info` of the version behind the role. Raises Unreachable if it gives no such answer."""
-        request = self._request("GET", "/model_info", role, token)
+        response = await self._send(self._request("GET", "/model_info", role, token))
+        info = _json(response) if response.is_success else None
+        if not isinstance(info, dict):
+            raise self._not_said(response, role, "a model's description")
+        return info
+
+    async def logprobs(self, text: str, role: Role, token: str) -> Sequence[float] | None:
+        """Log-probability of each token of `text` but the first, in nats: the text is echoed and nothing generated.
+
+        None if the version refuses that, or answers without them. Raises Unreachable if it cannot be asked now.
+        """
+        body = {"model": self._model, "prompt": text, "echo": True, "logprobs": 0, "max_tokens": 0}
+        response = await self._send(self._request("POST", "/v1/completions", role, token, json=body))
+        if response.is_server_error or response.status_code in _NOT_NOW:
+            raise self._not_said(response, role, "log-probabilities")
+        return _logprobs(_json(response)) if response.is_success else None
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
         try:
-            response = await self._client.send(request)
-            info = response.json() if response.is_success else None
+            return await self._client.send(request)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
-        except ValueError:
-            info = None
-        if not isinstance(info, dict):
-            raise Unreachable(
-                f"{request.url} (host {self._host}, {role}) answered HTTP {response.status_code} without a model's "
-                f"description: {response.text[:200]!r}; look at the {role}'s pods and at the gateway's routes"
-            )
-        return info
+
+    def _not_said(self, response: httpx.Response, role: Role, wanted: str) -> Unreachable:
+        return Unreachable(
+            f"{response.request.url} (host {self._host}, {role}) answered HTTP {response.status_code} without "
+            f"{wanted}: {response.text[:200]!r}; look at the {role}'s pods and at the gateway's routes"
+        )
 
     async def _receive(self, request: httpx.Request, stream: Stream) -> str:
         """Read the answer into `stream`; returns what is wrong with it, or ""."""
@@ -146,6 +163,24 @@ class HttpEndpoint:
 
 def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def _json(response: httpx.Response) -> Any:
+    """The body's data; None if it is no JSON."""
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _logprobs(answer: Any) -> Sequence[float] | None:
+    """The echoed tokens' log-probabilities; the first token has none. None if the answer does not hold these."""
+    try:
+        first, *others = answer["choices"][0]["logprobs"]["token_logprobs"]
+        found = [float(value) for value in others]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    return found if first is None and all(map(math.isfinite, found)) else None
 
 
 def _http_error(response: httpx.Response) -> str:

@@ -41,6 +41,14 @@ STREAMS: Mapping[str, tuple[str, ...]] = {
     "error event": (text("4"), event({"error": {"message": "worker died", "code": "internal_error"}}), DONE),
     "garbage": (text("4"), "data: {broken\n\n", DONE),
 }
+LOGPROBS: Mapping[str, Any] = {
+    "2+2=4": {"tokens": ["2", "+", "2"], "token_logprobs": [None, -0.5, -2.0]},
+    "one": {"tokens": ["one"], "token_logprobs": [None]},
+    "generated": {"tokens": ["4"], "token_logprobs": [-0.1]},
+    "holes": {"tokens": ["2", "+", "2"], "token_logprobs": [None, None, -2.0]},
+    "no number": {"tokens": ["2", "+"], "token_logprobs": [None, "NaN"]},
+    "nothing": {"tokens": [], "token_logprobs": []},
+}
 
 
 @dataclass
@@ -54,6 +62,8 @@ class Server:
     async def complete(self, request: Request) -> Response:
         self.headers.append(dict(request.headers))
         self.bodies.append(body := await request.json())
+        if body.get("echo"):
+            return self._echo(body["prompt"])
         match body["prompt"]:
             case "refused":
                 return JSONResponse({"error": {"code": "queue_full", "message": "16 requests wait"}}, 429)
@@ -63,6 +73,17 @@ class Server:
                 return JSONResponse({"choices": []})
             case name:
                 return StreamingResponse(self._stream(name), media_type="text/event-stream")
+
+    def _echo(self, prompt: str) -> Response:
+        match prompt:
+            case "refused":
+                return JSONResponse({"error": {"code": "invalid_request", "message": "no echo"}}, 400)
+            case "no room":
+                return JSONResponse({"error": {"code": "queue_full", "message": "16 requests wait"}}, 429)
+            case "gateway":
+                return PlainTextResponse("no healthy upstream", 503)
+            case name:
+                return JSONResponse({"choices": [{"text": name, "logprobs": LOGPROBS.get(name)}]})
 
     async def info(self, request: Request) -> Response:
         self.headers.append(dict(request.headers))
