@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import heapq
 import itertools
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -23,8 +24,10 @@ import numpy
 from sluice import release as state
 from sluice.errors import BadInput, Conflict, LeaseHeld, Superseded, Unreachable
 from sluice.ledger.chain import GENESIS, seal
+from sluice.policy import Rubric
 from sluice.ports import (
     Answer,
+    Distribution,
     Entry,
     ImageSpec,
     LeaseState,
@@ -130,6 +133,14 @@ class Behaviour:
     """Share of users' requests that fail."""
     slow: float = 0.0
     """Share of users' requests that are over every limit."""
+    hanging: float = 0.0
+    """Share of users' requests that never end."""
+    odd: float = 0.0
+    """Share of users' answers, and of probes, that are cut off."""
+    probe_seconds: float = 0.05
+    """How long a probe's answer takes."""
+    divergence: float = 0.0
+    """Nats per token by which its log-probabilities differ from everybody else's."""
     fails_from_weight: int = 0
     """It fails only under load: from this weight on."""
     starts_in_seconds: float = 1.0
@@ -158,15 +169,28 @@ class FakeTelemetry:
         self.wire, self.traffic, self.versions = wire, traffic, versions
         self.per_second = 40.0
         self.counters: dict[str, Totals] = {}
+        self.pods_past: list[Mapping[str, Totals]] = []
+        """What the metrics keep of stable's pods, window by window."""
         self._rng = numpy.random.default_rng(11)
         self._due = 0.0
         clock.passing.append(self._send)
 
     async def totals(self, versions: Sequence[str], limits_seconds: Mapping[str, float]) -> Mapping[str, Totals]:
         async with self.wire.call("telemetry", "totals"):
-            assert sorted(limits_seconds) == ["e2e", "tpot", "ttft"]
+            assert sorted(limits_seconds) == ["e2e", "in_flight", "tpot", "ttft"]
             seen = {version: self.counters[version] for version in versions if version in self.counters}
             return {version: counters for version, counters in seen.items() if self.versions[version].series}
+
+    async def distributions(self, versions: Sequence[str]) -> Mapping[str, Mapping[str, Distribution]]:
+        async with self.wire.call("telemetry", "distributions"):
+            whole = {version: self.counters[version].completed for version in versions if version in self.counters}
+            return {version: {"e2e": {0.05: count // 2, math.inf: count}} for version, count in whole.items()}
+
+    async def past(
+        self, version: str, limits_seconds: Mapping[str, float], window: timedelta, windows: int
+    ) -> Sequence[Mapping[str, Totals]]:
+        async with self.wire.call("telemetry", "past"):
+            return self.pods_past[-windows:]
 
     def started_at(self, version: str) -> int:
         return self.counters[version].started if version in self.counters else 0
@@ -184,18 +208,27 @@ class FakeTelemetry:
     def _arrive(self, version: str, requests: int, weight: int) -> None:
         how = self.versions[version]
         failing = 1.0 if how.crashed else how.failing if weight >= how.fails_from_weight else 0.0
-        failed = int(self._rng.binomial(requests, failing))
-        lengths = self._rng.multinomial(requests - failed, [0.5, 0.5]).tolist()
+        hanging = int(self._rng.binomial(requests, how.hanging))
+        ended = requests - hanging
+        failed = int(self._rng.binomial(ended, failing))
+        whole = ended - failed
+        lengths = self._rng.multinomial(whole, [0.5, 0.5]).tolist()
         slow = [int(self._rng.binomial(count, how.slow)) for count in lengths]
         now = {metric: dict(zip(strata, map(Timing, lengths, slow), strict=True)) for metric, strata in STRATA.items()}
         before = self.counters.get(version, Totals())
         self.counters[version] = Totals(
-            before.started + requests,
-            before.answered + requests,
-            before.failed + failed,
-            before.attempts + requests,
-            before.attempts_failed + failed,
-            {metric: _sum(before.timings.get(metric, {}), timings) for metric, timings in now.items()},
+            started=before.started + requests,
+            answered=before.answered + ended,
+            failed=before.failed + failed,
+            attempts=before.attempts + ended,
+            attempts_failed=before.attempts_failed + failed,
+            overdue=before.overdue + hanging,
+            timings={metric: _sum(before.timings.get(metric, {}), timings) for metric, timings in now.items()},
+            completed=before.completed + whole,
+            behaviour={
+                "empty": 0,
+                "truncated": before.behaviour.get("truncated", 0) + int(self._rng.binomial(whole, how.odd)),
+            },
         )
 
 
@@ -400,12 +433,24 @@ class FakeImages:
             return self.built[spec.version]
 
 
+CONTRACT = {
+    "tokenizer": "sha256:t",
+    "chat_template": None,
+    "stop_tokens": [2],
+    "context_tokens": 512,
+    "sampling_defaults": {"temperature": 0.6},
+    "api_schema": "sha256:a",
+}
+
+
 class FakeEndpoint:
     """Answers probes by the record's roles and token; which prompts a version gets right is fixed for good."""
 
     def __init__(self, wire: Wire, traffic: FakeTraffic, versions: Versions) -> None:
         self.wire, self.traffic, self.versions = wire, traffic, versions
         self.asked: list[tuple[str, Role]] = []
+        self.contracts: dict[str, Mapping[str, Any]] = {}
+        """What versions promise otherwise than the others."""
         self.routed = True
         """Whether the gateway has taken the probe routes."""
 
@@ -417,15 +462,23 @@ class FakeEndpoint:
             if version is None:
                 return Answer("", "", 0, 0, 0.0, None, 0.01, error="HTTP 404: no route")
             drawn = random.Random(f"{version}/{prompt.id}").random()
-            text = prompt.answer if drawn < self.versions[version].correct else "wrong"
-            return Answer(text, "stop", len(prompt.prompt), len(text), 0.02, 0.005, 0.05)
+            how = self.versions[version]
+            text = prompt.answer if drawn < how.correct else "wrong"
+            reason = "length" if drawn < how.odd else "stop"
+            seconds = how.probe_seconds
+            return Answer(text, reason, len(prompt.prompt), len(text), 0.4 * seconds, 0.005, seconds)
 
     async def model_info(self, role: Role, token: str) -> Mapping[str, Any]:
         async with self.wire.call("endpoint", "model_info"):
             version = self._behind(role, token)
             if version is None:
                 raise Unreachable(f"the gateway answers HTTP 404 for the {role}; look at its routes")
-            return {"version": version, "model": "arithmetic"}
+            return {"version": version, "model": "arithmetic", **CONTRACT, **self.contracts.get(version, {})}
+
+    async def logprobs(self, text: str, role: Role, token: str) -> Sequence[float] | None:
+        async with self.wire.call("endpoint", "logprobs"):
+            version = self._behind(role, token)
+            return version and [-1.0 - self.versions[version].divergence for _ in text[1:]]
 
     def _behind(self, role: Role, token: str) -> str | None:
         record = self.traffic.record
@@ -440,6 +493,7 @@ class FakeLedger:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.by_release: dict[tuple[str, str], list[Entry]] = {}
+        self.attached: dict[tuple[str, str, str], bytes] = {}
 
     async def append(self, model: str, release: str, kind: str, data: Mapping[str, Any], at: datetime) -> Entry:
         async with self.wire.call("ledger", f"append {kind}"):
@@ -456,6 +510,11 @@ class FakeLedger:
         async with self.wire.call("ledger", "releases"):
             return sorted(release for of, release in self.by_release if of == model)
 
+    async def attach(self, model: str, release: str, name: str, content: bytes) -> str:
+        async with self.wire.call("ledger", f"attach {name}"):
+            self.attached[model, release, name] = content
+            return f"{model}/{release}/{name}"
+
 
 # --- the world -------------------------------------------------------------------------------------------------------
 
@@ -466,6 +525,24 @@ def prompt_set(size: int) -> list[Prompt]:
         Prompt(f"p{number}", ("add", "sub")[number % 2], f"{number}+1=", str(number + 1), "exact", 8)
         for number in range(size)
     ]
+
+
+async def _score(prompt: Prompt, text: str) -> float:
+    return float(text == prompt.answer)
+
+
+async def _compare(rubric: Rubric, prompt: Prompt, canary: str, stable: str) -> tuple[float, float]:
+    """A judge that likes nothing but the reference answer."""
+    right = [text == prompt.answer for text in (canary, stable)]
+    return (0.5, 0.5) if right[0] == right[1] else (float(right[0]), float(right[1]))
+
+
+def _events(prompt: Prompt, answer: Answer) -> frozenset[str]:
+    return frozenset({"truncated"} if answer.finish_reason == "length" else ())
+
+
+async def _report(entries: Sequence[Entry]) -> bytes:
+    return f"{len(entries)} entries".encode()
 
 
 class World:
@@ -500,7 +577,10 @@ class World:
             ledger=self.ledger,
             clock=self.clock,
             prompts=self._read_prompts,
-            score=lambda prompt, text: float(text == prompt.answer),
+            score=_score,
+            compare=_compare,
+            events=_events,
+            report=_report,
         )
 
     @property

@@ -223,7 +223,8 @@ class Stage:
             "max_hold": "120s",
             "soak": "2s",
             "lease": "120s",
-            "deadlines": {"ready": "90s", "drain": "10s", "no_data": "60s"},
+            "deadlines": {"ready": "90s", "drain": "10s"},
+            "data": {"missing": {"after": "60s", "then": "roll_back"}},
         }
 
     def gates(self, **latency: str) -> dict[str, Any]:

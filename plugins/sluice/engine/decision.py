@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sluice.engine.freshness import FRESH, Data, DataState
 from sluice.judge import Outcome, Verdict
 from sluice.policy import ReleasePolicy
 
 NOTHING_TO_COMPARE = "nothing to compare: a first release has no stable version, its examination decided by the floors"
+REQUIRED = frozenset({"errors", "latency"})
+"""Gates that must say `non_inferior` at the last step; the others can only object."""
 
 
 class Action(StrEnum):
@@ -45,12 +48,9 @@ class Look:
     share: Verdict | None
     """None where no share is to be shown (first release, soak)."""
     verdicts: Sequence[Verdict]
-    silent_seconds: float
-    """Since when the canary has no series although stable has; 0 when the data are fresh."""
+    data: DataState = FRESH
     first: bool = False
     """A model's first release: there is no stable version to compare with."""
-    unreachable: str = ""
-    """Why there are no data at all (metrics do not answer); "" when they do."""
     drift: str = ""
     lost: str = ""
     """Why the canary cannot serve (no ready pod); "" when it can."""
@@ -82,22 +82,24 @@ def _reason_to_roll_back(policy: ReleasePolicy, look: Look) -> str:
     for verdict in look.verdicts:
         if verdict.outcome is Outcome.regression:
             return verdict.sentence
-    limit = policy.deadlines.no_data.total_seconds()
-    if look.silent_seconds > limit:
-        return (
-            f"the canary's series are missing since {look.silent_seconds:.0f} s, stable's are there (deadlines.no_data)"
-        )
-    return ""
+    return _out_of_patience(policy, look.data)
+
+
+def _out_of_patience(policy: ReleasePolicy, data: DataState) -> str:
+    if data.kind is Data.FRESH:
+        return ""
+    patience = data.patience(policy)
+    if patience.then == "hold" or data.seconds <= patience.after.total_seconds():
+        return ""
+    return f"{data.sentence}, since {data.seconds:.0f} s (data.{data.kind.value})"
 
 
 def _waits_for(policy: ReleasePolicy, look: Look) -> str:
     """The first thing that is not there yet; "" if the step may end."""
-    if look.unreachable:
-        return f"no data: {look.unreachable}"
     if look.drift:
         return look.drift
-    if look.silent_seconds:
-        return "no data: the canary's series are missing while stable's are there"
+    if look.data.kind is not Data.FRESH and not (look.data.kind is Data.SPARSE and _soaking(policy, look)):
+        return f"no data: {look.data.sentence}"
     if _soaking(policy, look):
         left = policy.soak.total_seconds() - look.step_seconds
         return f"the soak ends in {left:.0f} s" if left > 0 else ""
@@ -114,6 +116,6 @@ def _step_waits_for(policy: ReleasePolicy, look: Look, agreed_seconds: float) ->
         return f"{look.canary_requests} of {step.requests} requests that the canary must answer"
     if look.step == len(policy.steps) - 1:
         for verdict in look.verdicts:
-            if verdict.outcome is not Outcome.non_inferior:
+            if verdict.gate in REQUIRED and verdict.outcome is not Outcome.non_inferior:
                 return f"the last step needs non_inferior: {verdict.sentence}"
     return ""

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 
 from sluice.engine.decision import Decision, Look
+from sluice.engine.freshness import Freshness
+from sluice.engine.gates import UNMEASURED, Calibration, behaviour_gate, errors_gate, latency_gate
 from sluice.engine.windows import difference, from_record, to_record
 from sluice.judge import (
-    NOT_MEASURED,
-    AlphaSplit,
+    Answers,
     Arm,
     Arms,
+    BehaviourGate,
+    BehaviourWindow,
     ErrorsGate,
     InvalidEvidence,
     LatencyGate,
     LatencyWindow,
-    QualityGate,
     ShareGate,
     StartedWindow,
     Verdict,
@@ -31,7 +33,6 @@ from sluice.judge import (
 )
 from sluice.policy import ReleasePolicy
 from sluice.ports import Entry, Timing, Totals
-from sluice.release import Record
 
 OTHER = "other"
 """Stratum of requests whose length class the servers had not announced when the release first looked."""
@@ -50,52 +51,91 @@ class Evidence:
     canary: str
     stable: str | None
     errors: ErrorsGate
+    calibration: Calibration = UNMEASURED
     latency: LatencyGate | None = None
     """Made at the first look, which says what length classes there are."""
+    behaviour: BehaviourGate | None = None
+    """Made at the first look, which says what the servers count."""
     share: ShareGate | None = None
     last: Mapping[str, Totals] | None = None
+    freshness: Freshness = field(default_factory=Freshness)
     step: int = -1
     weight: int = 0
     stepped_at: datetime | None = None
     agreed_at: datetime | None = None
-    silent_since: datetime | None = None
     answered: int = 0
     """Requests that users got from the canary at this step."""
 
     @classmethod
-    def fold(cls, policy: ReleasePolicy, record: Record, entries: Iterable[Entry]) -> Self:
-        """The evidence in a release's entries."""
-        evidence = cls(policy, record.canary, None if record.first else record.last_good, errors_gate(policy))
+    def of(cls, policy: ReleasePolicy, canary: str, stable: str | None) -> Self:
+        """Nothing seen yet; `stable` is None for a model's first release."""
+        return cls(policy, canary, stable, errors_gate(policy, UNMEASURED))
+
+    def fold(self, entries: Iterable[Entry]) -> Self:
+        """The evidence with a release's entries."""
+        evidence = self
         for entry in entries:
-            if entry.kind == "shifted":
-                evidence = evidence.enter(entry.data["step"], entry.data["weights"], entry.at)
-            elif entry.kind == "window":
-                with suppress(InvalidEvidence):  # a shift notes what it reads unjudged; the next window covers it
-                    evidence = evidence.observe(entry.data, entry.at)
+            evidence = evidence.take(entry)
         return evidence
+
+    def take(self, entry: Entry) -> Self:
+        """The evidence with one entry; those of other kinds say nothing here."""
+        if entry.kind == "calibrated":
+            return self.calibrated(Calibration.from_record(entry.data))
+        if entry.kind == "shifted":
+            return self.enter(entry.data["step"], entry.data["weights"], entry.at)
+        if entry.kind == "window":
+            with suppress(InvalidEvidence):  # what cannot be is not judged; the next window covers it
+                return self.observe(entry.data, entry.at)
+        return self
+
+    def calibrated(self, calibration: Calibration) -> Self:
+        """Burst factors as measured before the first window; later ones would change what was judged."""
+        if self.last is not None:
+            return self
+        return replace(self, calibration=calibration, errors=errors_gate(self.policy, calibration))
 
     def enter(self, step: int, weights: Mapping[str, int], at: datetime) -> Self:
         """A step's weight was written."""
         weight = weights.get(self.canary, 0)
         share = ShareGate(self.weight, weight) if self.stable is not None and weight != self.weight else self.share
         return replace(
-            self, step=step, weight=weight, share=share, stepped_at=at, agreed_at=None, silent_since=None, answered=0
+            self,
+            step=step,
+            weight=weight,
+            share=share,
+            stepped_at=at,
+            agreed_at=None,
+            freshness=Freshness(since=at),
+            answered=0,
         )
 
     def observe(self, window: Mapping[str, Any], at: datetime) -> Self:
-        """A look at the counters; the first one is only where counting starts."""
+        """A look at the counters; the first one is only where counting starts. Raises InvalidEvidence."""
         totals = {version: from_record(counters) for version, counters in window["totals"].items()}
+        for version, counters in totals.items():
+            _check(version, counters)
         if self.last is None:
-            return replace(self, last=totals, latency=latency_gate(self.policy, totals))
+            return self._open(totals)
         step = window["step"]
         increase = {version: difference(self.last.get(version), counters) for version, counters in totals.items()}
         seen = replace(self, last={**self.last, **totals})
         if step < 0:
             return seen
-        canary = increase.get(self.canary, Totals())
         stable = None if self.stable is None else increase.get(self.stable, Totals())
-        missing = self.canary not in totals and bool(stable and stable.started)
-        return seen._judge(step, canary, stable)._share(step, canary, stable, at if missing else None, at)
+        return seen._judge(step, increase.get(self.canary, Totals()), stable)._data(
+            step, increase.get(self.canary), stable, at
+        )
+
+    def _open(self, totals: Mapping[str, Totals]) -> Self:
+        names = {event for counters in totals.values() for event in counters.behaviour}
+        behaviour = behaviour_gate(self.policy, names, self.calibration)
+        return replace(
+            self,
+            last=totals,
+            latency=latency_gate(self.policy, _strata(self.policy, totals), self.calibration),
+            behaviour=behaviour,
+        )
 
     def _judge(self, step: int, canary: Totals, stable: Totals | None) -> Self:
         soaking = step == len(self.policy.steps)
@@ -104,21 +144,35 @@ class Evidence:
             self,
             errors=self.errors.observe(_window(step, canary, stable)),
             latency=self.latency.observe(_latency_window(step, canary, None if soaking else stable, self.latency)),
+            behaviour=self.behaviour and self.behaviour.observe(_behaviour(step, canary, stable, self.behaviour)),
             answered=self.answered + canary.answered if step == self.step else self.answered,
         )
 
-    def _share(self, step: int, canary: Totals, stable: Totals | None, silent: datetime | None, at: datetime) -> Self:
-        if stable is None or self.share is None or step != self.step:
+    def _data(self, step: int, canary: Totals | None, stable: Totals | None, at: datetime) -> Self:
+        """What the window says of the data themselves: are they there, and is the traffic split as it was written."""
+        if step != self.step:
             return self
-        share = self.share.observe(StartedWindow(canary.started, stable.started))
-        agreed_at = (self.agreed_at or at) if share.agrees else None
-        return replace(self, share=share, agreed_at=agreed_at, silent_since=silent and (self.silent_since or silent))
+        fresh = replace(self, freshness=self.freshness.observe(at, canary, stable))
+        if stable is None or self.share is None:
+            return fresh
+        share = self.share.observe(StartedWindow(canary.started if canary else 0, stable.started))
+        return replace(fresh, share=share, agreed_at=(self.agreed_at or at) if share.agrees else None)
 
     @property
     def verdicts(self) -> Sequence[Verdict]:
-        return [self.errors.verdict()] + ([self.latency.verdict()] if self.latency else [])
+        gates = (self.errors, self.latency, self.behaviour)
+        return [gate.verdict() for gate in gates if gate is not None]
 
-    def look(self, step: int, now: datetime, *, unreachable: str, drift: str, lost: str) -> Look:
+    def look(
+        self,
+        step: int,
+        now: datetime,
+        *,
+        unreachable: str = "",
+        contradiction: str = "",
+        drift: str = "",
+        lost: str = "",
+    ) -> Look:
         """What a decision at `now` rests on."""
         soaking = step == len(self.policy.steps)
         compared = self.share is not None and self.stable is not None and not soaking
@@ -130,8 +184,7 @@ class Evidence:
             share=self.share.verdict() if self.share and compared else None,
             first=self.stable is None,
             verdicts=self.verdicts,
-            silent_seconds=_seconds(self.silent_since, now) or 0.0,
-            unreachable=unreachable,
+            data=self.freshness.state(self.policy, now, unreachable, contradiction),
             drift=drift,
             lost=lost,
         )
@@ -144,60 +197,29 @@ class Evidence:
             "seconds": look.step_seconds,
             "canary_requests": look.canary_requests,
             "share": look.share.to_record() if look.share else None,
+            "data": {"kind": look.data.kind.value, "seconds": look.data.seconds, "sentence": look.data.sentence},
             "verdicts": [verdict.to_record() for verdict in look.verdicts],
             "action": decision.action.value,
             "sentence": decision.sentence,
         }
 
 
-# --- gates from the policy -------------------------------------------------------------------------------------------
+def _check(version: str, totals: Totals) -> None:
+    """Raises InvalidEvidence for counters that contradict themselves, as sources read at different moments may."""
+    for name, count, bad in (
+        ("answers", totals.answered, totals.failed),
+        ("attempts", totals.attempts, totals.attempts_failed),
+    ):
+        if bad > count:
+            raise InvalidEvidence(f"version {version}: {bad} failed of {count} {name} cannot be; look at the metrics")
 
 
-def quality_gate(policy: ReleasePolicy, categories: Iterable[str]) -> QualityGate:
-    quality, alpha = policy.gates.quality, _alpha(policy)
-    return QualityGate(
-        margin=quality.margin,
-        floor=quality.floor,
-        categories=tuple(sorted(set(categories))),
-        alpha_regression=alpha.quality,
-        alpha_category=alpha.category,
-        alpha_promote=alpha.promote,
-    )
-
-
-def errors_gate(policy: ReleasePolicy) -> ErrorsGate:
-    errors, alpha = policy.gates.errors, _alpha(policy)
-    return ErrorsGate(
-        max_ratio=errors.max_ratio,
-        margin=errors.margin,
-        floor=errors.floor,
-        steps=len(policy.steps),
-        alpha_regression=alpha.errors,
-        alpha_floor=alpha.floor,
-        alpha_promote=alpha.promote,
-    )
-
-
-def latency_gate(policy: ReleasePolicy, totals: Mapping[str, Totals]) -> LatencyGate:
-    """The gate for the length classes that the servers announce in their first counters."""
-    latency, alpha = policy.gates.latency, _alpha(policy)
-    strata = {
+def _strata(policy: ReleasePolicy, totals: Mapping[str, Totals]) -> dict[str, tuple[str, ...]]:
+    """The length classes that the servers announce in their first counters."""
+    return {
         metric: (*sorted({name for counters in totals.values() for name in counters.timings.get(metric, {})}), OTHER)
-        for metric in latency.limits_seconds
+        for metric in policy.gates.latency.limits_seconds
     }
-    return LatencyGate(
-        strata=strata,
-        margin=latency.margin,
-        ceiling=latency.ceiling,
-        steps=len(policy.steps),
-        kappa_promote=NOT_MEASURED.kappa_promote,
-        alpha_regression=alpha.latency,
-        alpha_promote=alpha.promote,
-    )
-
-
-def _alpha(policy: ReleasePolicy) -> AlphaSplit:
-    return AlphaSplit(rollback=policy.alpha.rollback, promote=policy.alpha.promote)
 
 
 # --- windows from counters -------------------------------------------------------------------------------------------
@@ -231,6 +253,14 @@ def _by_stratum(totals: Totals, metric: str, announced: Sequence[str]) -> dict[s
 
 def _arm(timing: Timing) -> Arm:
     return Arm(timing.requests, timing.slow)
+
+
+def _behaviour(step: int, canary: Totals, stable: Totals | None, gate: BehaviourGate) -> BehaviourWindow:
+    return BehaviourWindow(step, _answers(canary, gate), _answers(stable, gate) if stable else None)
+
+
+def _answers(totals: Totals, gate: BehaviourGate) -> Answers:
+    return Answers(totals.completed, {event: totals.behaviour.get(event, 0) for event in gate.events})
 
 
 def _seconds(since: datetime | None, now: datetime) -> float | None:

@@ -1,7 +1,7 @@
 """examine: paired probes through the gateway by header decide whether users may see the canary at all.
 
 Canary and stable answer the same prompts, interleaved in one run, in an order shuffled with a recorded seed; the
-quality gate looks after every pair. A first release has no stable: then the policy's floor decides.
+gates look after every pair. A first release has no stable: then the policy's floor and ceilings decide.
 """
 
 from __future__ import annotations
@@ -9,23 +9,29 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from sluice import release as state
-from sluice.engine.evidence import quality_gate
+from sluice.engine.calibrate import calibrate
+from sluice.engine.examination import Examination, Probed, Request
+from sluice.engine.fidelity import Divergence, divergences
 from sluice.engine.journal import Journal, use_case
 from sluice.engine.plan import Plan, prompts_digest
 from sluice.engine.writes import restore, transition
 from sluice.errors import Refused, RolledBack, SluiceError
-from sluice.judge import Outcome, Pair, QualityGate, Verdict
+from sluice.judge import Outcome, Pair, Verdict, contract
+from sluice.policy import CONTRACT_PARTS
 from sluice.ports import Answer, Ports, Prompt, Role
 from sluice.release import Record
 
+Result = TypeVar("Result")
+
 ROLES: tuple[Role, ...] = ("canary", "stable")
+RUBRIC = "rubric"
 KEPT_ANSWERS = 50
 """Prompts that changed sides, whose two answers the ledger keeps for the reader."""
 
@@ -35,13 +41,14 @@ class Asked:
     """One prompt, answered by the canary and, unless this is a first release, by stable."""
 
     prompt: Prompt
+    request: Request
     answers: Mapping[Role, Answer]
     scores: Mapping[Role, float]
 
     @property
     def pair(self) -> Pair | None:
         """None if stable did not answer: its failure says nothing about the canary's quality, least of all good."""
-        if "stable" in self.answers and self.answers["stable"].error:
+        if "canary" not in self.scores or ("stable" in self.answers and self.answers["stable"].error):
             return None
         return Pair(self.prompt.id, self.prompt.category, self.scores["canary"], self.scores.get("stable"))
 
@@ -56,8 +63,7 @@ async def examine(ports: Ports, plan: Plan, epoch: int, root: Path) -> Verdict:
     async with use_case(ports, plan, "examine") as journal:
         record = state.fence((await ports.traffic.read()).record, plan.release, epoch)
         prompts = await _shuffled_prompts(ports, plan, root)
-        await _contract(ports, record, journal)
-        verdict = await _pairs(ports, plan, record, prompts, journal)
+        verdict = await _examined(ports, plan, record, prompts, journal)
         if verdict.outcome is not Outcome.non_inferior:
             reason = f"stopped by the examination, before any user saw it: {verdict.sentence}"
             await restore(ports.traffic, ports.clock, plan.release, reason)
@@ -76,77 +82,135 @@ async def _shuffled_prompts(ports: Ports, plan: Plan, root: Path) -> Sequence[Pr
     return prompts
 
 
-async def _contract(ports: Ports, record: Record, journal: Journal) -> None:
-    """Note what the two versions say of themselves, and every difference."""
-    roles: list[Role] = ["canary"] if record.first else ["canary", "stable"]
-    infos = {role: dict(await ports.endpoint.model_info(role, record.token)) for role in roles}
-    if "stable" in infos:
-        names = sorted(infos["canary"].keys() | infos["stable"].keys())
-        differs = [name for name in names if infos["canary"].get(name) != infos["stable"].get(name)]
-        await journal.note("contract", {"infos": infos, "differs": differs})
-    else:
-        await journal.note("contract", {"infos": infos, "differs": []})
-
-
-async def _pairs(ports: Ports, plan: Plan, record: Record, prompts: Sequence[Prompt], journal: Journal) -> Verdict:
-    """Ask until the gate has its verdict or the prompts are used up."""
-    gate = quality_gate(plan.policy, (prompt.category for prompt in prompts))
+async def _examined(ports: Ports, plan: Plan, record: Record, prompts: Sequence[Prompt], journal: Journal) -> Verdict:
+    infos = {role: dict(await ports.endpoint.model_info(role, record.token)) for role in _roles(record)}
+    promised = contract(infos["canary"], infos.get("stable"), CONTRACT_PARTS, plan.policy.gates.contract.forbid)
+    await journal.note("contract", {"infos": infos, "verdict": promised.to_record()})
+    calibration = await calibrate(ports, plan, record, journal)
+    examination = Examination.of(plan.policy, [prompt.category for prompt in prompts], calibration, promised)
     asked: list[Asked] = []
+    compared: Sequence[Divergence] = []
+    if not examination.decided:
+        examination = await _with_lease(ports, plan, _pairs(ports, plan, record, prompts, examination, asked))
+        compared = await _with_lease(ports, plan, divergences(ports, plan, record, prompts, infos))
+        examination = examination.compare(one.nats_per_token for one in compared)
+    await journal.note("examined", _evidence(plan, prompts, examination, asked, compared))
+    return examination.verdict
+
+
+def _roles(record: Record) -> Sequence[Role]:
+    return ROLES[:1] if record.first else ROLES
+
+
+async def _pairs(
+    ports: Ports,
+    plan: Plan,
+    record: Record,
+    prompts: Sequence[Prompt],
+    examination: Examination,
+    asked: list[Asked],
+) -> Examination:
+    """Ask, several prompts at once, until the gates have their verdict or the prompts are used up."""
     queue = iter(prompts)
     rng = random.Random(f"{plan.release}/order")
-    decided = asyncio.Event()
 
     async def worker() -> None:
-        nonlocal gate
+        nonlocal examination
         for prompt in queue:
-            if decided.is_set():
+            if examination.decided:
                 return
-            one = await _ask(ports, record, prompt, rng)
-            if decided.is_set():
+            one = await _ask(ports, plan, record, prompt, rng)
+            if examination.decided:
                 return
             asked.append(one)
-            if one.pair is not None:
-                gate = gate.observe(one.pair)
-            if gate.verdict().outcome in (Outcome.regression, Outcome.non_inferior):
-                decided.set()
+            examination = examination.observe(one.request, one.pair)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(plan.policy.gates.quality.concurrency):
+            group.create_task(worker())
+    return examination
+
+
+async def _with_lease(ports: Ports, plan: Plan, work: Coroutine[Any, Any, Result]) -> Result:
+    """Do the work while the lease is renewed. Raises what the work raises, or Superseded."""
+
+    async def renewing(working: asyncio.Task[Result]) -> None:
+        while not working.done():
+            await ports.lease.renew(plan.release)
+            await asyncio.wait([working], timeout=plan.policy.lease.total_seconds() / 5)
 
     failures: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:
-            workers = [group.create_task(worker()) for _ in range(plan.policy.gates.quality.concurrency)]
-            group.create_task(_keep_lease(ports, plan, workers))
+            working = group.create_task(work)
+            group.create_task(renewing(working))
     except* SluiceError as errors:
-        failures.extend(errors.exceptions)
+        failures.extend(_leaves(errors))
     if failures:
         raise failures[0]
-    verdict = gate.verdict()
-    await journal.note("examined", _evidence(plan, verdict, asked))
-    return verdict
+    return working.result()
 
 
-async def _keep_lease(ports: Ports, plan: Plan, workers: Sequence[asyncio.Task[None]]) -> None:
-    while not all(worker.done() for worker in workers):
-        await ports.lease.renew(plan.release)
-        await asyncio.wait(workers, timeout=plan.policy.lease.total_seconds() / 5)
+def _leaves(group: BaseExceptionGroup[SluiceError]) -> Iterator[SluiceError]:
+    """The errors themselves; the workers' group may stand within the lease's."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
-async def _ask(ports: Ports, record: Record, prompt: Prompt, rng: random.Random) -> Asked:
-    roles: list[Role] = ["canary"] if record.first else ["canary", "stable"]
+async def _ask(ports: Ports, plan: Plan, record: Record, prompt: Prompt, rng: random.Random) -> Asked:
+    roles = list(_roles(record))
     rng.shuffle(roles)
     answers = {role: await ports.endpoint.ask(prompt, role, record.token) for role in roles}
-    scores = {role: 0.0 if answer.error else ports.score(prompt, answer.text) for role, answer in answers.items()}
-    return Asked(prompt, answers, scores)
+    request = Request(
+        prompt.id,
+        prompt.category,
+        {role: Probed.of(answer, ports.events(prompt, answer)) for role, answer in answers.items()},
+    )
+    return Asked(prompt, request, answers, await _scores(ports, plan, prompt, answers))
 
 
-def _evidence(plan: Plan, verdict: Verdict, asked: Sequence[Asked]) -> dict[str, Any]:
-    """What the ledger keeps: every pair in the order in which the gate saw it, and the answers that changed sides."""
+async def _scores(ports: Ports, plan: Plan, prompt: Prompt, answers: Mapping[Role, Answer]) -> Mapping[Role, float]:
+    """Score by role; a failed answer has none of what was asked for. Empty for a rubric without a second answer."""
+    failed = {role: 0.0 for role, answer in answers.items() if answer.error}
+    if prompt.scorer != RUBRIC:
+        return failed | {
+            role: await ports.score(prompt, answer.text) for role, answer in answers.items() if role not in failed
+        }
+    rubric = plan.policy.gates.quality.rubric
+    if rubric is None or "stable" not in answers:
+        return {}
+    if failed:
+        return dict.fromkeys(answers, 1.0) | failed
+    canary, stable = await ports.compare(rubric, prompt, answers["canary"].text, answers["stable"].text)
+    return {"canary": canary, "stable": stable}
+
+
+def _evidence(
+    plan: Plan,
+    prompts: Sequence[Prompt],
+    examination: Examination,
+    asked: Sequence[Asked],
+    compared: Sequence[Divergence],
+) -> dict[str, Any]:
+    """What the ledger keeps: every pair in the order in which the gates saw it, and the answers that changed sides."""
     changed = [one for one in asked if one.changed_sides]
     return {
-        "verdict": verdict.to_record(),
+        "verdict": examination.verdict.to_record(),
+        "verdicts": [verdict.to_record() for verdict in examination.verdicts],
         "seed": plan.release,
+        "categories": sorted({prompt.category for prompt in prompts}),
         "pairs": [list(astuple(one.pair)) for one in asked if one.pair is not None],
+        "requests": [one.request.to_record() for one in asked],
+        "fidelity": [list(one) for one in compared],
         "changed_sides": [
-            {"prompt": vars(one.prompt), "answers": {role: vars(answer) for role, answer in one.answers.items()}}
+            {
+                "prompt": vars(one.prompt),
+                "answers": {role: vars(answer) for role, answer in one.answers.items()},
+                "scores": dict(one.scores),
+            }
             for one in changed[:KEPT_ANSWERS]
         ],
         "probes": {role: _probes([one.answers[role] for one in asked if role in one.answers]) for role in ROLES},
@@ -164,10 +228,3 @@ def _probes(answers: Sequence[Answer]) -> dict[str, Any]:
         "tpot_p50_seconds": median(tpots) if tpots else None,
         "e2e_p50_seconds": median([answer.e2e_seconds for answer in whole]) if whole else None,
     }
-
-
-def replay(policy_gate: QualityGate, pairs: Sequence[Sequence[Any]]) -> Verdict:
-    """The quality verdict, folded again from the ledger's pairs."""
-    for prompt_id, category, canary, stable in pairs:
-        policy_gate = policy_gate.observe(Pair(prompt_id, category, canary, stable))
-    return policy_gate.verdict()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from sluice import release as state
 from sluice.engine.decision import Action, Decision, Look, decide
 from sluice.engine.evidence import Evidence, window_record
 from sluice.engine.journal import Journal, Note, use_case
 from sluice.engine.plan import Plan
+from sluice.engine.windows import distributions_record
 from sluice.engine.writes import drifted, restore, transition
 from sluice.errors import Refused, RolledBack, Unreachable
 from sluice.judge import InvalidEvidence
@@ -47,6 +49,7 @@ async def _raise(
     record = (await ports.traffic.read()).record
     if not noted and record is not None and not record.first:
         await journal.note("window", window_record(step - 1, await _totals(ports, plan, record)))
+        await _note_distributions(ports, record, journal, step - 1)
     written = await transition(ports, plan, epoch, change)
     if not noted:
         await journal.note("shifted", {"step": step, "weights": dict(written.weights)})
@@ -73,6 +76,7 @@ async def watch(
             await restore(ports.traffic, ports.clock, plan.release, decision.sentence)
         for note in notes:
             await journal.note_patiently(note)
+        await _note_distributions(ports, record, journal, step)
         if decision.action is Action.ROLL_BACK:
             raise RolledBack(decision.sentence)
         await transition(ports, plan, epoch, change)
@@ -84,7 +88,8 @@ async def _until_decided(
 ) -> tuple[Decision, Sequence[Note]]:
     """The decision, and what the ledger has to be told of it."""
     reported_at = -REPORT_SECONDS
-    evidence = Evidence.fold(plan.policy, record, await ports.ledger.entries(plan.model, plan.release))
+    seen = Evidence.of(plan.policy, record.canary, None if record.first else record.last_good)
+    evidence = seen.fold(await ports.ledger.entries(plan.model, plan.release))
     if evidence.step != step:
         raise Refused(
             f"step {step + 1}: its shift is not in the ledger, so its clock never started; clear its shift task"
@@ -111,7 +116,7 @@ async def _look(
     Returns the evidence that is noted, and the look with what could not be noted: that is looked at again, but a
     regression in it counts at once.
     """
-    unreachable = drift = lost = ""
+    unreachable = contradiction = drift = lost = ""
     observed, unnoted = evidence, []
     try:
         await ports.lease.renew(plan.release)
@@ -124,9 +129,13 @@ async def _look(
         unnoted = [window]
         await journal.note(window.kind, window.data, window.at)
         evidence, unnoted = observed, []
-    except (Unreachable, InvalidEvidence) as error:
+    except Unreachable as error:
         unreachable = str(error)
-    look = observed.look(step, ports.clock.now(), unreachable=unreachable, drift=drift, lost=lost)
+    except InvalidEvidence as error:
+        contradiction = str(error)
+    look = observed.look(
+        step, ports.clock.now(), unreachable=unreachable, contradiction=contradiction, drift=drift, lost=lost
+    )
     return evidence, look, unnoted
 
 
@@ -137,5 +146,16 @@ async def _lost(ports: Ports, canary: str) -> str:
 
 
 async def _totals(ports: Ports, plan: Plan, record: Record) -> Mapping[str, Totals]:
-    versions = [version for version in (record.last_good, record.canary) if version != state.NO_VERSION]
-    return await ports.telemetry.totals(versions, plan.policy.gates.latency.limits_seconds)
+    versions = _versions(record)
+    return await ports.telemetry.totals(versions, plan.policy.gates.limits_seconds)
+
+
+def _versions(record: Record) -> Sequence[str]:
+    return [version for version in (record.last_good, record.canary) if version != state.NO_VERSION]
+
+
+async def _note_distributions(ports: Ports, record: Record, journal: Journal, step: int) -> None:
+    """Whole histograms, for the report's curves; nothing is decided by them, so nothing waits for them."""
+    with suppress(Unreachable):
+        found = await ports.telemetry.distributions(_versions(record))
+        await journal.note("distributions", {"step": step, "versions": distributions_record(found)})

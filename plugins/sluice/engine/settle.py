@@ -6,6 +6,7 @@ Both are idempotent and run whatever happened before: a failed gate, a person's 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,13 @@ from sluice import release as state
 from sluice.engine.journal import Journal, use_case
 from sluice.engine.plan import Plan
 from sluice.engine.writes import ATTEMPTS, restore
-from sluice.errors import Conflict, Refused, RolledBack, Unreachable
+from sluice.errors import Conflict, Refused, RolledBack, SluiceError, Unreachable
 from sluice.ports import Entry, Ports
 from sluice.release import Phase, Record
 
 STOPPED = "stopped before its end: its run was marked failed, or its tasks were lost"
 DRY_RUN = "it was a dry run, which ends with the examination"
+REPORT = "report.html"
 QUIET_SECONDS = 1.0
 """A window without a start at the version that lost its traffic shows that the gateway has taken the write."""
 
@@ -99,7 +101,7 @@ async def _drained(ports: Ports, plan: Plan, version: str) -> None:
     before = -1
     while ports.clock.monotonic() <= give_up:
         try:
-            totals = (await ports.telemetry.totals([version], plan.policy.gates.latency.limits_seconds)).get(version)
+            totals = (await ports.telemetry.totals([version], plan.policy.gates.limits_seconds)).get(version)
         except Unreachable:
             totals = None
         started = totals.started if totals else 0
@@ -154,9 +156,17 @@ async def conclude(ports: Ports, plan: Plan) -> Conclusion:
     async with use_case(ports, plan, "conclude") as journal:
         conclusion = conclusion_of(plan, await ports.ledger.entries(plan.model, plan.release))
         await journal.note("concluded", conclusion.to_record())
+        await _report(ports, plan)
         if conclusion.outcome == "rolled_back":
             raise RolledBack(conclusion.sentence)
         return conclusion
+
+
+async def _report(ports: Ports, plan: Plan) -> None:
+    """The release's page. It can be made again at any time, so it never changes how the release ends."""
+    with suppress(SluiceError):
+        page = await ports.report(await ports.ledger.entries(plan.model, plan.release))
+        await ports.ledger.attach(plan.model, plan.release, REPORT, page)
 
 
 def conclusion_of(plan: Plan, entries: Sequence[Entry]) -> Conclusion:

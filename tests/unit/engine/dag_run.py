@@ -36,7 +36,8 @@ tick: 5s
 max_hold: 5m
 soak: 20s
 lease: 30s
-deadlines: {ready: 20s, drain: 10s, no_data: 20s}
+deadlines: {ready: 20s, drain: 10s}
+data: {missing: {after: 20s, then: roll_back}}
 """
 
 

@@ -16,7 +16,7 @@ from sluice.ports import Timing, Totals
 def totals(requests: int, failed: int) -> Totals:
     """A version with `requests` of which `failed` failed and were slow."""
     timings = {"ttft": {"short": Timing(requests, failed)}}
-    return Totals(requests, requests, failed, requests, failed, timings)
+    return Totals(requests, requests, failed, requests, failed, timings=timings)
 
 
 requests = st.integers(0, 1000)
@@ -73,6 +73,33 @@ def test_more_failures_than_answers_show_a_fall() -> None:
 
 def test_all_of_a_version_that_was_unknown_is_new() -> None:
     assert difference(None, totals(7, 2)) == totals(7, 2)
+
+
+def test_a_request_that_hangs_counts_as_failed_when_it_is_overdue_and_not_again_when_it_ends() -> None:
+    hanging = Totals(started=10, answered=9, attempts=9, overdue=1)
+    ended = Totals(started=10, answered=10, failed=1, attempts=10, attempts_failed=1)
+    first, second = difference(Totals(started=10, answered=9, attempts=9), hanging), difference(hanging, ended)
+    assert (first.attempts, first.attempts_failed, first.answered, first.failed) == (1, 1, 1, 1)
+    assert (second.attempts, second.attempts_failed, second.answered, second.failed) == (0, 0, 0, 0)
+
+
+def test_an_overdue_request_that_ends_well_hides_no_other_failure() -> None:
+    before = Totals(answered=9, attempts=9, overdue=2)
+    after = Totals(answered=30, failed=1, attempts=30, attempts_failed=1)
+    window = difference(before, after)
+    assert (window.attempts, window.attempts_failed) == (19, 0)
+
+
+def test_behaviour_is_counted_against_the_completed_answers() -> None:
+    before = Totals(completed=10, behaviour={"empty": 1, "long": 0})
+    after = Totals(completed=16, behaviour={"empty": 3, "long": 0})
+    window = difference(before, after)
+    assert (window.completed, window.behaviour) == (6, {"empty": 2, "long": 0})
+
+
+def test_servers_that_started_again_void_the_windows_behaviour() -> None:
+    window = difference(Totals(completed=10, behaviour={"empty": 1}), Totals(completed=4, behaviour={"empty": 3}))
+    assert (window.completed, window.behaviour) == (0, {"empty": 0})
 
 
 def test_a_stratum_seen_for_the_first_time_is_new() -> None:

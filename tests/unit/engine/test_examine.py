@@ -8,14 +8,20 @@ from typing import Any
 import pytest
 
 from sluice.engine.deploy import begin
-from sluice.engine.evidence import quality_gate
-from sluice.engine.examine import examine, replay
+from sluice.engine.examination import refold
+from sluice.engine.examine import examine
+from sluice.engine.gates import Calibration
 from sluice.errors import Refused, RolledBack, Superseded, Unreachable
 from sluice.judge import Verdict
-from sluice.ports import Role
+from sluice.ports import Role, Totals
 from sluice.release import Phase
 from tests.fakes import World
 from tests.unit.engine.dag_run import ROOT, DagRun, a_policy, a_request
+
+
+def gates(**changes: Any) -> dict[str, Any]:
+    """The policy's gates, some of them changed."""
+    return a_policy().gates.model_dump(mode="json") | changes
 
 
 async def deployed(stable: str | None = "old") -> DagRun:
@@ -77,9 +83,11 @@ async def test_the_recorded_pairs_give_the_recorded_verdict() -> None:
     run.world.versions[run.world.record.canary].correct = 0.5
     with pytest.raises(RolledBack):
         await examination(run)
-    gate = quality_gate(run.policy, (prompt.category for prompt in run.world.prompts))
     examined = noted(run, "examined")
-    assert replay(gate, examined["pairs"]).to_record() == examined["verdict"]
+    again = refold(run.policy, Calibration.from_record(noted(run, "calibrated")), examined)
+    assert again.verdict.to_record() == examined["verdict"]
+    assert [verdict.to_record() for verdict in again.verdicts] == examined["verdicts"]
+    assert examined["requests"]
 
 
 async def test_answers_that_changed_sides_are_kept_for_the_reader() -> None:
@@ -158,3 +166,138 @@ async def test_the_guard_acting_during_the_examination_stops_it() -> None:
     assert run.plan is not None
     with pytest.raises(Refused, match="was rolled back"):
         await begin(run.world.ports, run.plan)
+
+
+# --- gates beside quality --------------------------------------------------------------------------------------------
+
+
+def verdicts(run: DagRun) -> dict[str, dict[str, Any]]:
+    return {verdict["gate"]: verdict for verdict in noted(run, "examined")["verdicts"]}
+
+
+async def test_a_good_canary_gets_a_verdict_from_every_gate() -> None:
+    run = await deployed()
+    await examination(run)
+    outcomes = {gate: verdict["outcome"] for gate, verdict in verdicts(run).items()}
+    assert outcomes == {
+        "contract": "non_inferior",
+        "quality": "non_inferior",
+        "latency": outcomes["latency"],
+        "behaviour": "inconclusive",
+        "fidelity": "inconclusive",
+    }
+    assert outcomes["latency"] != "regression"
+
+
+async def test_a_slow_canary_is_stopped_though_its_answers_are_right() -> None:
+    run = await deployed()
+    run.world.versions[run.world.record.canary].probe_seconds = 30.0
+    with pytest.raises(RolledBack, match="before any user saw it: latency: "):
+        await examination(run)
+    assert run.world.record.phase is Phase.ROLLED_BACK
+
+
+async def test_a_canary_whose_answers_are_cut_off_is_stopped() -> None:
+    run = await deployed()
+    run.world.versions[run.world.record.canary].odd = 0.9
+    with pytest.raises(RolledBack, match="behaviour: truncated"):
+        await examination(run)
+
+
+async def test_a_forbidden_difference_of_the_contract_is_stopped_before_any_prompt() -> None:
+    run = await deployed()
+    run.world.endpoint.contracts[run.world.record.canary] = {"context_tokens": 128}
+    with pytest.raises(RolledBack, match=r"contract: .*context_tokens"):
+        await examination(run)
+    assert run.world.endpoint.asked == []
+
+
+async def test_a_difference_that_the_policy_allows_is_listed_and_no_more() -> None:
+    run = DagRun(World(), policy=a_policy(gates=gates(contract={"forbid": ["api_schema"]})))
+    await run.up_to("deploy")
+    run.world.endpoint.contracts[run.world.record.canary] = {"context_tokens": 128}
+    await examination(run)
+    assert "context_tokens" in verdicts(run)["contract"]["sentence"]
+
+
+async def test_other_weights_show_in_the_log_probabilities_and_block_only_if_the_policy_says_so() -> None:
+    for limit, blocked in ((None, False), (0.1, True)):
+        run = DagRun(World(), policy=a_policy(gates=gates(fidelity={"limit": limit})))
+        await run.up_to("deploy")
+        run.world.versions[run.world.record.canary].divergence = 1.5
+        if blocked:
+            with pytest.raises(RolledBack, match="fidelity: "):
+                await examination(run)
+        else:
+            await examination(run)
+        assert noted(run, "examined")["fidelity"][0][1:] == [1.5, len(first_text(run)) - 1]
+
+
+def first_text(run: DagRun) -> str:
+    asked = {prompt.id: prompt for prompt in run.world.prompts}[noted(run, "examined")["fidelity"][0][0]]
+    return asked.prompt + asked.answer
+
+
+async def test_versions_with_different_tokenizers_are_not_compared_token_by_token() -> None:
+    run = DagRun(World(), policy=a_policy(gates=gates(contract={"forbid": []})))
+    await run.up_to("deploy")
+    run.world.endpoint.contracts[run.world.record.canary] = {"tokenizer": "sha256:other"}
+    await examination(run)
+    assert noted(run, "examined")["fidelity"] == []
+
+
+# --- a judge model ---------------------------------------------------------------------------------------------------
+
+RUBRIC = {"url": "https://judge.example.com/v1", "model": "judge-1"}
+
+
+async def with_rubric(stable: str | None = "old") -> DagRun:
+    world = World(stable)
+    world.prompts = [replace(prompt, scorer="rubric") for prompt in world.prompts]
+    quality = a_policy().gates.quality.model_dump(mode="json") | {"rubric": RUBRIC}
+    run = DagRun(world, policy=a_policy(gates={"quality": quality}))
+    await run.up_to("deploy")
+    return run
+
+
+async def test_a_judge_model_scores_both_answers_at_once() -> None:
+    run = await with_rubric()
+    run.world.versions[run.world.record.canary].correct = 0.3
+    with pytest.raises(RolledBack, match="quality: canary better on 0 and worse on"):
+        await examination(run)
+    assert {tuple(pair[2:]) for pair in noted(run, "examined")["pairs"]} == {(0.0, 1.0), (0.5, 0.5)}
+
+
+async def test_a_judge_model_is_not_asked_about_an_answer_that_never_came() -> None:
+    run = await with_rubric()
+    ask = run.world.endpoint.ask
+
+    async def broken(prompt: Any, role: Any, token: str) -> Any:
+        answer = await ask(prompt, role, token)
+        return replace(answer, text="", error="HTTP 500") if role == "canary" else answer
+
+    run.world.endpoint.ask = broken  # type: ignore[method-assign]
+    with pytest.raises(RolledBack, match="quality"):
+        await examination(run)
+    assert {tuple(pair[2:]) for pair in noted(run, "examined")["pairs"]} == {(0.0, 1.0)}
+
+
+# --- burst factors ---------------------------------------------------------------------------------------------------
+
+
+async def test_burst_factors_are_measured_between_stables_pods_before_the_first_probe() -> None:
+    run = await deployed()
+    burst = [{"a": Totals(attempts=500, attempts_failed=9), "b": Totals(attempts=500)} for _ in range(30)]
+    calm = [{"a": Totals(attempts=500), "b": Totals(attempts=500, attempts_failed=9)} for _ in range(30)]
+    run.world.telemetry.pods_past = [*burst, *calm]
+    await examination(run)
+    assert noted(run, "calibrated")["errors"] == {"factor": pytest.approx(9.0), "events": 540}
+    kinds = [entry.kind for entry in run.world.ledger.by_release[("arithmetic", "rel-1")]]
+    assert kinds.index("contract") < kinds.index("calibrated") < kinds.index("examined")
+
+
+async def test_metrics_without_a_past_leave_the_careful_factors() -> None:
+    run = await deployed()
+    run.world.wire.down.add("telemetry")
+    await examination(run)
+    assert noted(run, "calibrated")["errors"]["events"] == 0

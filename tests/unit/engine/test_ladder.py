@@ -9,7 +9,7 @@ import pytest
 
 from sluice.engine.decision import Action
 from sluice.engine.ladder import promote, shift, watch
-from sluice.errors import Refused, RolledBack, Superseded
+from sluice.errors import Refused, RolledBack, Superseded, Unreachable
 from sluice.release import Phase
 from tests.fakes import World
 from tests.unit.engine.dag_run import DagRun, a_policy
@@ -184,6 +184,45 @@ async def test_running_begin_again_does_not_undo_a_persons_edit() -> None:
     assert run.world.traffic.weights == {"old": 100}
 
 
+# --- what users see -------------------------------------------------------------------------------------------------
+
+
+async def test_requests_that_hang_count_before_they_end() -> None:
+    run = await run_up_to("shift 1")
+    run.world.versions[run.world.record.canary].hanging = 0.3
+    with pytest.raises(RolledBack, match="errors: canary"):
+        await task(run, "watch 1")
+    canary = run.world.telemetry.counters[run.world.record.canary]
+    assert (canary.failed, canary.overdue > 0) == (0, True)
+
+
+async def test_answers_that_are_cut_off_more_often_are_a_regression() -> None:
+    run = await run_up_to("shift 1")
+    run.world.versions["old"].odd = 0.02
+    run.world.versions[run.world.record.canary].odd = 0.5
+    with pytest.raises(RolledBack, match="behaviour: truncated"):
+        await task(run, "watch 1")
+    assert run.world.traffic.weights == {"old": 100}
+
+
+async def test_whole_histograms_are_kept_at_the_start_of_each_step_and_at_its_end() -> None:
+    run = await run_up_to("promote")
+    entries = run.world.ledger.by_release[("arithmetic", "rel-1")]
+    found = [entry.data for entry in entries if entry.kind == "distributions"]
+    assert [one["step"] for one in found] == [-1, 0, 0, 1, 1]
+    assert found[-1]["versions"][run.world.record.canary]["e2e"][-1][0] is None
+
+
+async def test_histograms_that_cannot_be_read_hold_nothing_up() -> None:
+    run = await run_up_to("shift 1")
+
+    async def away(versions: Any) -> Any:
+        raise Unreachable("the metrics do not answer")
+
+    run.world.telemetry.distributions = away  # type: ignore[method-assign]
+    assert (await task(run, "watch 1")).action is Action.ADVANCE
+
+
 # --- no data ---------------------------------------------------------------------------------------------------------
 
 
@@ -215,7 +254,7 @@ async def test_an_api_server_that_is_away_for_a_while_holds_the_step() -> None:
 async def test_a_canary_whose_series_never_came_is_rolled_back_after_its_deadline() -> None:
     run = await run_up_to("shift 0")
     run.world.versions[run.world.record.canary].series = False
-    with pytest.raises(RolledBack, match=r"the canary's series are missing since .* \(deadlines.no_data\)"):
+    with pytest.raises(RolledBack, match=r"the canary's series are missing .* \(data.missing\)"):
         await task(run, "watch 0")
     assert run.world.clock.seconds < 40
 

@@ -10,6 +10,7 @@ import pytest
 
 from sluice.engine.evidence import Evidence
 from sluice.engine.ladder import watch
+from sluice.engine.replay import replay
 from sluice.engine.windows import to_record
 from sluice.errors import RolledBack
 from sluice.ports import Entry, Timing, Totals
@@ -45,13 +46,12 @@ def contradictory_counters(world: World) -> None:
     async def skewed(versions: Any, limits_seconds: Any) -> Any:
         seen = await totals(versions, limits_seconds)
         return {
-            version: Totals(of.started, of.answered, of.answered, of.attempts, of.attempts + 9, of.timings)
-            for version, of in seen.items()
+            version: replace(of, failed=of.answered, attempts_failed=of.attempts + 9) for version, of in seen.items()
         }
 
 
 def folded(run: DagRun, entries: list[Entry]) -> list[dict[str, Any]]:
-    evidence = Evidence.fold(run.policy, run.world.record, entries)
+    evidence = Evidence.of(run.policy, run.world.record.canary, run.world.record.last_good).fold(entries)
     return [verdict.to_record() for verdict in evidence.verdicts]
 
 
@@ -74,6 +74,9 @@ async def test_folding_the_entries_gives_the_recorded_verdicts(
     assert looks
     for index in looks:
         assert folded(run, entries[:index]) == entries[index].data["verdicts"]
+    replayed = replay(entries, "arithmetic", "rel-1")
+    assert {one.gate for one in replayed.compared} >= {"quality", "contract", "errors", "latency", "share"}
+    assert replayed.same
 
 
 async def test_a_watch_that_was_killed_counts_what_happened_while_it_was_dead() -> None:
@@ -100,6 +103,28 @@ async def test_evidence_is_counted_where_it_arose_not_where_it_was_read() -> Non
     assert windows[-1].data["totals"][run.world.record.canary]["failed"] > 0
 
 
+async def test_a_verdict_that_the_evidence_does_not_give_is_found() -> None:
+    run = DagRun(World())
+    await run.run()
+    entries = list(run.world.ledger.by_release[("arithmetic", "rel-1")])
+    look = next(index for index, entry in enumerate(entries) if entry.kind == "look")
+    kinder = [verdict | {"outcome": "regression"} for verdict in entries[look].data["verdicts"]]
+    entries[look] = replace(entries[look], data=entries[look].data | {"verdicts": kinder})
+    replayed = replay(entries, "arithmetic", "rel-1")
+    assert not replayed.same
+    assert {one.entry_number for one in replayed.compared if not one.same} == {entries[look].number}
+
+
+async def test_every_look_can_be_shown_not_only_those_that_decided() -> None:
+    run = DagRun(World())
+    await run.run()
+    entries = run.world.ledger.by_release[("arithmetic", "rel-1")]
+    looks = replay(entries, "arithmetic", "rel-1").looks
+    assert len(looks) > len([entry for entry in entries if entry.kind == "look"])
+    assert [look.at for look in looks] == sorted(look.at for look in looks)
+    assert {look.weight for look in looks} >= {20, 50}
+
+
 # --- single windows --------------------------------------------------------------------------------------------------
 
 LENGTHS = {"short": Timing(0, 0), "long": Timing(0, 0)}
@@ -108,13 +133,16 @@ LENGTHS = {"short": Timing(0, 0), "long": Timing(0, 0)}
 async def test_a_length_class_that_nobody_announced_is_judged_as_other() -> None:
     run = DagRun(World())
     await run.up_to("begin")
-    evidence = Evidence.fold(a_policy(), run.world.record, [])
+    evidence = Evidence.of(a_policy(), run.world.record.canary, "old")
     quiet = {metric: LENGTHS for metric in ("ttft", "tpot", "e2e")}
     long = {metric: {"enormous": Timing(40, 40)} for metric in quiet}
     canary, now = run.world.record.canary, run.world.clock.now()
     seen = evidence.observe({"step": -1, "totals": {"old": to_record(Totals(timings=quiet))}}, now)
     seen = seen.enter(0, {"old": 80, canary: 20}, now)
-    totals = {canary: to_record(Totals(40, 40, 0, 40, 0, long)), "old": to_record(Totals(160, 160, 0, 160, 0, quiet))}
+    totals = {
+        canary: to_record(Totals(40, 40, 0, 40, 0, timings=long)),
+        "old": to_record(Totals(160, 160, 0, 160, 0, timings=quiet)),
+    }
     seen = seen.observe({"step": 0, "totals": totals}, now)
     assert seen.latency is not None
     assert seen.latency.metrics["ttft"].tallies.release.canary.bad == 40
@@ -126,7 +154,7 @@ async def test_a_contradictory_window_that_a_shift_noted_is_let_go() -> None:
     entries = list(run.world.ledger.by_release[("arithmetic", "rel-1")])
     last = next(entry for entry in reversed(entries) if entry.kind == "window")
     more_failures = {
-        version: counters | {"failed": counters["failed"] + 9} for version, counters in last.data["totals"].items()
+        version: counters | {"failed": counters["answered"] + 9} for version, counters in last.data["totals"].items()
     }
     impossible = replace(last, data={"step": 0, "totals": more_failures})
     assert folded(run, [*entries, impossible]) == folded(run, entries)

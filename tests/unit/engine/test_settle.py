@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sluice.engine.deploy import begin
-from sluice.engine.settle import conclude, settle
+from sluice.engine.settle import Conclusion, conclude, settle
 from sluice.engine.writes import restore
 from sluice.errors import LeaseHeld, Refused, RolledBack, Unreachable
 from sluice.release import Phase
@@ -154,3 +154,26 @@ async def test_the_late_settle_of_a_leftover_leaves_the_new_release_alone() -> N
     assert await settle(first.world.ports, first.plan) is None
     assert first.world.traffic.weights == weights
     assert first.world.lease.holder == second.request.release
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+
+
+async def test_every_concluded_release_has_its_page() -> None:
+    run = DagRun(World())
+    await run.run()
+    page = run.world.ledger.attached["arithmetic", "rel-1", "report.html"]
+    assert page == f"{len(run.world.ledger.by_release['arithmetic', 'rel-1']) - 1} entries".encode()
+
+
+async def test_a_page_that_cannot_be_made_changes_no_outcome() -> None:
+    run = DagRun(World())
+    await run.up_to("soak")
+
+    async def away(model: str, release: str, name: str, content: bytes) -> str:
+        raise Unreachable("the ledger cannot write")
+
+    run.world.ledger.attach = away  # type: ignore[method-assign]
+    conclusion = await run.teardown()
+    assert isinstance(conclusion, Conclusion)
+    assert conclusion.outcome == "promoted"
