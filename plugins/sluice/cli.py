@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
+import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sluice import policy, settings
+from sluice.engine.drill import DrillResult
+from sluice.engine.drill import drill as drilled
+from sluice.engine.faults import Fault, drill_id
 from sluice.engine.plan import certifiable
 from sluice.errors import SluiceError
 from sluice.evidence.prompts import read_prompts
@@ -56,6 +62,44 @@ def history(
     for row in rows:
         table.add_row(row["release"], row["revision"], row["outcome"], row["reason"])
     Console().print(table)
+
+
+@app.command()
+def drill(
+    model: str,
+    fault: Annotated[list[Fault] | None, typer.Option(help="Only this one, or several; none: the policy's")] = None,
+) -> None:
+    """Put bad versions of the stable revision through the gates, which must block them; no user reaches them."""
+    from sluice.assembly import ports_for
+
+    where = settings.read()
+    chosen = policy.read(where.releases / f"{model}.yaml")
+    results: list[DrillResult] = []
+
+    async def one_after_the_other() -> None:
+        async with ports_for(where, chosen) as ports:
+            for each in fault or map(Fault, chosen.drill.faults):
+                release = drill_id(each, datetime.now(UTC), secrets.token_hex())
+                who = getpass.getuser()
+                results.append(
+                    await drilled(
+                        ports, chosen, each, release=release, requested_by=who, root=where.root, progress=typer.echo
+                    )
+                )
+
+    try:
+        asyncio.run(one_after_the_other())
+    finally:
+        table = Table("fault", "drill", "gate", "pairs", "seconds", "sentence")
+        for result in results:
+            outcome = "passed" if result.passed else "FAILED"
+            table.add_row(
+                result.fault, outcome, result.gate, str(result.pairs), f"{result.seconds:.0f}", result.sentence
+            )
+        if results:
+            Console().print(table)
+    if not all(result.passed for result in results):
+        raise typer.Exit(1)
 
 
 def main() -> None:

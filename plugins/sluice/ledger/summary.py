@@ -13,11 +13,12 @@ _ENDS_WITH = {"plan": "refused", "build": "refused", "begin": "refused", "conclu
 
 
 def summary(entries: Sequence[Entry]) -> dict[str, Any]:
-    """One release as plain JSON: revision, version, outcome, reason, steps, seconds, overhead_seconds.
+    """One release as plain JSON: revision, version, drill, outcome, reason, steps, seconds, overhead_seconds.
 
     `outcome` is `running` until the release is concluded, `refused` if it failed before it touched anything,
-    `unsettled` if nothing verified its end; `observed` is the canary's share in percent of the requests that started at
-    the step, None where no share was to be shown.
+    `unsettled` if nothing verified its end. `drill` is the fault of a drill, which ends `drill_passed` or
+    `drill_failed`; "" for a release. `observed` is the canary's share in percent of the requests that started at the
+    step, None where no share was to be shown.
     """
     plan = next((entry.data for entry in entries if entry.kind == "plan"), {})
     ladder = plan.get("policy", {}).get("steps", [])
@@ -25,6 +26,7 @@ def summary(entries: Sequence[Entry]) -> dict[str, Any]:
     return {
         "revision": entries[0].data.get("revision", ""),
         "version": plan.get("version", ""),
+        "drill": plan.get("request", {}).get("drill", ""),
         **_outcome(entries),
         "examination": _examination(entries),
         "steps": [_step(entry, len(ladder)) for entry in entries if entry.kind == "look"],
@@ -43,9 +45,11 @@ def summary(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _outcome(entries: Sequence[Entry]) -> dict[str, str]:
-    concluded = next((entry.data for entry in reversed(entries) if entry.kind == "concluded"), None)
-    if concluded is not None:
-        return {"outcome": concluded["outcome"], "reason": concluded["sentence"]}
+    ends = next((entry for entry in reversed(entries) if entry.kind in ("drilled", "concluded")), None)
+    if ends is not None and ends.kind == "drilled":
+        return {"outcome": "drill_passed" if ends.data["passed"] else "drill_failed", "reason": ends.data["sentence"]}
+    if ends is not None:
+        return {"outcome": ends.data["outcome"], "reason": ends.data["sentence"]}
     last = next((entry.data for entry in reversed(entries) if entry.kind in ("started", "ended")), {})
     if "error" in last and last["use_case"] in _ENDS_WITH:
         return {"outcome": _ENDS_WITH[last["use_case"]], "reason": last["sentence"]}
