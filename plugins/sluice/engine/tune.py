@@ -1,0 +1,340 @@
+"""What a policy would do with the traffic there is: false alarms, and how soon it finds faults. Pure.
+
+Recorded windows of stable are drawn again in blocks of neighbours, which keeps bursts and busy hours together, and the
+counts of each are dealt out to stable and a pseudo-canary by the ladder's weights. So both are the same version, and
+whatever the gates say against the canary is a false alarm. Then faults are put into the canary's part. Every release is
+judged by what judges real ones, `Evidence` and `decide`, from its first weight to the end of its soak.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from numpy.random import Generator
+
+from sluice.engine.calibrate import measured
+from sluice.engine.decision import Action, decide
+from sluice.engine.evidence import Evidence, window_record
+from sluice.engine.gates import Calibration
+from sluice.engine.recorded import Load, Recorded, added, load
+from sluice.errors import BadInput
+from sluice.judge import Dispersion, Outcome
+from sluice.policy import ReleasePolicy
+from sluice.ports import Timing, Totals
+from sluice.release import HOLDBACK
+
+WINDOWS_NEEDED = 100
+REQUESTS_NEEDED = 1000
+BLOCKS = 10
+"""The record is drawn from in blocks of a tenth of it: long enough for bursts, short enough to differ."""
+CANARY, STABLE = "canary", "stable"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a canary."""
+
+    name: str
+    """After `a canary`: with twice as many failing requests."""
+    failing_times: int = 1
+    failing_more: float = 0.0
+    """Share of the good requests that fail too."""
+    slow_times: int = 1
+
+    def into(self, totals: Totals, rng: Generator) -> Totals:
+        """The counts, had the version this fault."""
+        failed = self._failing(totals.answered, totals.failed, rng)
+        attempts_failed = self._failing(totals.attempts, totals.attempts_failed, rng)
+        timings = {
+            metric: {name: Timing(t.requests, min(t.requests, self.slow_times * t.slow)) for name, t in strata.items()}
+            for metric, strata in totals.timings.items()
+        }
+        return replace(totals, failed=failed, attempts_failed=attempts_failed, timings=timings)
+
+    def _failing(self, requests: int, failed: int, rng: Generator) -> int:
+        failed = min(requests, self.failing_times * failed)
+        return failed + (int(rng.binomial(requests - failed, self.failing_more)) if self.failing_more else 0)
+
+
+HEALTHY = Fault("as good as stable")
+FAULTS = (
+    Fault("with twice as many failing requests", failing_times=2),
+    Fault("with five times as many failing requests", failing_times=5),
+    Fault("that fails 5 % more of its requests", failing_more=0.05),
+    Fault("with twice as many slow requests", slow_times=2),
+)
+
+
+class End(StrEnum):
+    """How a release ended."""
+
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    """A gate said `regression`."""
+    UNPROVEN = "unproven"
+    """max_hold, or the policy for data that are not fresh, gave it up."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """One release that was played."""
+
+    end: End
+    seconds: float
+    """From the first weight to the verdict."""
+    canary_requests: int
+    """Users whom the canary answered until then."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of all releases with one fault."""
+
+    fault: str
+    releases: int
+    ends: Mapping[End, int]
+    limits: tuple[float, float]
+    """95 % confidence limits of the share of releases that a gate rolls back (Clopper & Pearson)."""
+    seconds: tuple[float, float] | None
+    """Median and p90 until that happened (of a healthy version: until it was promoted); None if it never did."""
+    canary_requests: tuple[int, int] | None
+    """The same in users whom the canary answered."""
+
+    def share(self, end: End) -> float:
+        return self.ends.get(end, 0) / self.releases
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A policy's behaviour on recorded traffic."""
+
+    load: Load
+    windows: int
+    window_seconds: float
+    calibration: Calibration
+    """Burst factors between stable's pods; unmeasured where the record does not tell pods apart."""
+    found: tuple[Found, ...]
+    """Of the healthy version first."""
+    left_out: tuple[str, ...]
+    """Faults that the record does not allow to play."""
+
+
+def tune(
+    policy: ReleasePolicy,
+    recorded: Sequence[Recorded],
+    rng: Generator,
+    repetitions: int,
+    progress: Callable[[str], None] = lambda sentence: None,
+) -> Tuned:
+    """Play `repetitions` whole releases without a fault, and with each of FAULTS. Raises BadInput: too little data."""
+    windows = looks(recorded, policy.tick.total_seconds())
+    traffic = _enough(policy, windows)
+    calibration = measured([window.pods for window in windows])
+    faults = [fault for fault in FAULTS if _possible(fault, traffic)]
+    unseen = _nothing(added(window.totals for window in windows))
+    nothing = Evidence.of(policy, CANARY, STABLE).calibrated(calibration)
+    opened = nothing.observe(window_record(-1, {CANARY: unseen, STABLE: unseen}), START)
+    found = []
+    for fault in (HEALTHY, *faults):
+        progress(f"plays {repetitions} releases of a canary {fault.name} …")
+        courses = [_course(opened, _drawn(windows, rng), fault, rng) for _ in range(repetitions)]
+        found.append(_summed(fault, courses))
+    left_out = [f"a canary {fault.name}: stable had none" for fault in FAULTS if fault not in faults]
+    seconds = sum(window.seconds for window in windows) / len(windows)
+    return Tuned(traffic, len(windows), seconds, calibration, tuple(found), tuple(left_out))
+
+
+# --- the record ------------------------------------------------------------------------------------------------------
+
+
+def looks(recorded: Sequence[Recorded], tick_seconds: float) -> Sequence[Recorded]:
+    """Neighbours joined until each window has a tick's traffic, or nearly; one that has more is left as it is."""
+    joined: list[Recorded] = []
+    pending: list[Recorded] = []
+    for window in recorded:
+        pending.append(window)
+        if sum(part.seconds for part in pending) >= 0.9 * tick_seconds:
+            joined.append(_joined(pending))
+            pending = []
+    return joined
+
+
+def _joined(parts: Sequence[Recorded]) -> Recorded:
+    pods = {pod: added(part.pods[pod] for part in parts if pod in part.pods) for part in parts for pod in part.pods}
+    return Recorded(pods, sum(part.seconds for part in parts))
+
+
+def _enough(policy: ReleasePolicy, windows: Sequence[Recorded]) -> Load:
+    found = load(windows)
+    requests = sum(window.totals.answered for window in windows)
+    if found is None or len(windows) < WINDOWS_NEEDED or requests < REQUESTS_NEEDED:
+        raise BadInput(
+            f"{policy.model}: the record has {len(windows)} windows of a tick ({policy.tick.total_seconds():g} s) with "
+            f"{requests} requests of stable's; tune needs at least {WINDOWS_NEEDED} windows and {REQUESTS_NEEDED} "
+            "requests: release more often, or take the past from Prometheus"
+        )
+    return found
+
+
+def _possible(fault: Fault, traffic: Load) -> bool:
+    """Twice nothing is nothing."""
+    return (fault.failing_times == 1 or traffic.base_rate > 0) and (fault.slow_times == 1 or traffic.slow_rate > 0)
+
+
+def _drawn(windows: Sequence[Recorded], rng: Generator) -> Iterator[Recorded]:
+    """The circular block bootstrap (Politis & Romano 1992), without end."""
+    length = math.ceil(len(windows) / BLOCKS)
+    while True:
+        start = int(rng.integers(len(windows)))
+        for offset in range(length):
+            yield windows[(start + offset) % len(windows)]
+
+
+# --- one release -----------------------------------------------------------------------------------------------------
+
+
+def _course(evidence: Evidence, windows: Iterator[Recorded], fault: Fault, rng: Generator) -> Course:
+    """From the first weight to the end of the soak, or to what stops it."""
+    policy, seen, now = evidence.policy, evidence.last or {}, START
+    for step, weight in enumerate((*policy.ladder, 100 - HOLDBACK)):
+        evidence = evidence.enter(step, {CANARY: weight, STABLE: 100 - weight}, now)
+        action = Action.HOLD
+        while action is Action.HOLD:
+            window = next(windows)
+            canary, stable = dealt(window.totals, weight / 100, evidence.calibration, rng)
+            new = {CANARY: fault.into(canary, rng), STABLE: stable}
+            seen = {version: added((seen[version], counters)) for version, counters in new.items()}
+            now += timedelta(seconds=window.seconds)
+            evidence = evidence.observe(window_record(step, seen), now)
+            look = evidence.look(step, now)
+            action = decide(policy, look).action
+        if action is Action.ROLL_BACK:
+            regression = any(verdict.outcome is Outcome.regression for verdict in look.verdicts)
+            end = End.ROLLED_BACK if regression else End.UNPROVEN
+            return Course(end, (now - START).total_seconds(), seen[CANARY].answered)
+    return Course(End.PROMOTED, (now - START).total_seconds(), seen[CANARY].answered)
+
+
+def dealt(totals: Totals, share: float, calibration: Calibration, rng: Generator) -> tuple[Totals, Totals]:
+    """The canary's part of a window's counts and stable's: each request, or burst of bad ones, goes its own way.
+
+    Given how many requests the canary gets, its bad ones are hypergeometric; bursts as large as the burst factor φ give
+    the split the variance that was measured between stable's pods.
+    """
+    failing, slow = _burst(calibration.errors), _burst(calibration.latency)
+    started, _ = _dealt(totals.started, 0, share, 1, rng)
+    answered, failed = _dealt(totals.answered, totals.failed, share, failing, rng)
+    attempts, attempts_failed = _dealt(totals.attempts, totals.attempts_failed, share, failing, rng)
+    completed, _ = _dealt(totals.completed, 0, share, 1, rng)
+    canary = Totals(
+        started=started,
+        answered=answered,
+        failed=failed,
+        attempts=attempts,
+        attempts_failed=attempts_failed,
+        timings={
+            metric: {name: Timing(*_dealt(t.requests, t.slow, share, slow, rng)) for name, t in strata.items()}
+            for metric, strata in totals.timings.items()
+        },
+        completed=completed,
+        behaviour={
+            event: int(rng.hypergeometric(count, totals.completed - count, completed))
+            for event, count in totals.behaviour.items()
+        },
+    )
+    return canary, _without(totals, canary)
+
+
+def _burst(dispersion: Dispersion) -> int:
+    return max(1, round(dispersion.factor)) if dispersion.measured else 1
+
+
+def _dealt(requests: int, bad: int, share: float, burst: int, rng: Generator) -> tuple[int, int]:
+    """The canary's requests and bad requests."""
+    bursts, rest = divmod(bad, burst)
+    ours = burst * int(rng.binomial(bursts, share)) + (rest if rng.random() < share else 0)
+    return ours + int(rng.binomial(requests - bad, share)), ours
+
+
+def _without(totals: Totals, part: Totals) -> Totals:
+    return Totals(
+        started=totals.started - part.started,
+        answered=totals.answered - part.answered,
+        failed=totals.failed - part.failed,
+        attempts=totals.attempts - part.attempts,
+        attempts_failed=totals.attempts_failed - part.attempts_failed,
+        timings={
+            metric: {
+                name: Timing(t.requests - part.timings[metric][name].requests, t.slow - part.timings[metric][name].slow)
+                for name, t in strata.items()
+            }
+            for metric, strata in totals.timings.items()
+        },
+        completed=totals.completed - part.completed,
+        behaviour={event: count - part.behaviour[event] for event, count in totals.behaviour.items()},
+    )
+
+
+def _nothing(totals: Totals) -> Totals:
+    """The counters of the same names before anybody asked."""
+    timings = {metric: dict.fromkeys(strata, Timing(0, 0)) for metric, strata in totals.timings.items()}
+    return Totals(timings=timings, behaviour=dict.fromkeys(totals.behaviour, 0))
+
+
+# --- what came of it -------------------------------------------------------------------------------------------------
+
+
+def _summed(fault: Fault, courses: Sequence[Course]) -> Found:
+    ends = Counter(course.end for course in courses)
+    told = [course for course in courses if course.end is (End.PROMOTED if fault is HEALTHY else End.ROLLED_BACK)]
+    seconds = sorted(course.seconds for course in told)
+    requests = sorted(course.canary_requests for course in told)
+    return Found(
+        fault.name,
+        len(courses),
+        dict(ends),
+        confidence_limits(ends[End.ROLLED_BACK], len(courses)),
+        (_quantile(seconds, 0.5), _quantile(seconds, 0.9)) if told else None,
+        (int(_quantile(requests, 0.5)), int(_quantile(requests, 0.9))) if told else None,
+    )
+
+
+def _quantile(ordered: Sequence[float], q: float) -> float:
+    return ordered[math.ceil(q * len(ordered)) - 1]
+
+
+def confidence_limits(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact limits of a share (Clopper & Pearson 1934)."""
+    tail = (1 - confidence) / 2
+    low = 0.0 if not successes else _bisected(lambda p: 1 - _at_most(successes - 1, trials, p) < tail)
+    high = 1.0 if successes == trials else _bisected(lambda p: _at_most(successes, trials, p) > tail)
+    return low, high
+
+
+def _at_most(successes: int, trials: int, p: float) -> float:
+    """P(X ≤ successes) of a binomial X, 0 < p < 1."""
+    return sum(
+        math.exp(
+            math.lgamma(trials + 1)
+            - math.lgamma(k + 1)
+            - math.lgamma(trials - k + 1)
+            + k * math.log(p)
+            + (trials - k) * math.log1p(-p)
+        )
+        for k in range(successes + 1)
+    )
+
+
+def _bisected(below: Callable[[float], bool]) -> float:
+    """The p in 0…1 up to which `below` holds."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if below(middle) else (low, middle)
+    return (low + high) / 2
