@@ -1,7 +1,8 @@
 """Prompt sets: JSON lines `{"id", "category", "prompt", "answer", "scorer", "max_tokens"}` → Prompts.
 
 A prompt set decides whether a version is shipped, so everything that could make it score wrongly without a word is
-refused: duplicate ids, unknown scorers, and reference answers that their own scorer cannot use.
+refused: duplicate ids and fields, unknown scorers, and reference answers that their own scorer cannot use. Of prompts
+with the scorer `rubric`, the answer is the criterion: what a good answer does.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from sluice.errors import BadInput
-from sluice.evidence.scorers import SCORERS, score
+from sluice.evidence.scorers import SCORER_NAMES, check_reference
 from sluice.ports import Prompt
 
 _TEXTS = ("id", "category", "prompt", "answer", "scorer")
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """The prompts in the file's order. Raises BadInput naming file, line, field and remedy."""
+    """The prompts in the file's order. Raises BadInput naming file, line, field and remedy.
+
+    References of the scorer `math` are read by its worker process, which takes seconds to start.
+    """
     first_seen: dict[str, int] = {}
     prompts = []
     for number, line in _lines(path):
@@ -56,8 +60,8 @@ def _bytes(path: Path) -> bytes:
 
 def _prompt(line: str, where: str) -> Prompt:
     try:
-        fields = json.loads(line)
-    except ValueError as error:
+        fields = json.loads(line, object_pairs_hook=_fields)
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{where}: the line is broken JSON ({error}); write one complete JSON object a line") from error
     if not isinstance(fields, dict):
         raise BadInput(f"{where}: the line is no JSON object; write {{{', '.join(_TEXTS)}, max_tokens}}")
@@ -67,11 +71,20 @@ def _prompt(line: str, where: str) -> Prompt:
     return prompt
 
 
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError(f"a field is written twice among {', '.join(name for name, _value in pairs)}")
+    return fields
+
+
 def _text(fields: dict[str, Any], name: str, where: str) -> str:
     value = fields.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value.strip():
         found = "is missing" if name not in fields else f"is {value!r}"
         raise BadInput(f"{where}: {name}: {found}; write a text that is not empty")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise BadInput(f"{where}: {name}: is {value!r}, which is half a character and cannot be sent; write it whole")
     return value
 
 
@@ -84,11 +97,13 @@ def _max_tokens(fields: dict[str, Any], where: str) -> int:
 
 
 def _check_answer(prompt: Prompt, where: str) -> None:
-    if prompt.scorer not in SCORERS:
-        raise BadInput(f"{where}: scorer: {prompt.scorer!r} is unknown; the scorers are {', '.join(SCORERS)}")
+    if prompt.scorer not in SCORER_NAMES:
+        raise BadInput(f"{where}: scorer: {prompt.scorer!r} is unknown; the scorers are {', '.join(SCORER_NAMES)}")
     try:
-        score(prompt, "")
-    except (ValueError, re.error) as error:
+        check_reference(prompt)
+    except BadInput as error:
+        raise BadInput(f"{where}: scorer: {error}") from error
+    except (ValueError, re.error, OverflowError, RecursionError) as error:
         raise BadInput(
             f"{where}: answer: {prompt.answer!r} is no answer for the scorer {prompt.scorer} ({error}); correct either"
         ) from error
