@@ -18,7 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.errors import ApiError, BadRequest
 from serving.generation import Ending
 from serving.protocol import CompletionRequest, Wire, event
-from serving.service import Phase, Run, Service
+from serving.run import Run
+from serving.service import Phase, Service
 
 PROBE_HEADER = "x-sluice-probe"
 _ARRIVED = "serving.arrived"
@@ -36,7 +37,7 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope[_ARRIVED] = time.perf_counter()
+        scope[_ARRIVED] = self._service.clock()
 
         async def send_stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -134,7 +135,10 @@ def _add_errors(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
-        service.refuse_malformed(_traffic(request))
+        traffic = _traffic(request)
+        service.refuse_unread(traffic)
+        if (refusal := service.closed_to(traffic)) is not None:
+            return _error(refusal)
         detail = error.errors()[0]
         # The location starts with "body"; without a field after it the body itself is not what it should be.
         path = ".".join(str(part) for part in detail["loc"][1:] if not isinstance(part, int))

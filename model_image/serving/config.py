@@ -60,6 +60,10 @@ class Settings(BaseModel):
     """Upper bounds, in tokens, of the prompt classes in metrics."""
     output_classes: Bounds = (32, 128)
     """Upper bounds, in tokens, of the output classes in metrics."""
+    long_tokens: int = Field(1024, ge=1)
+    """An answer of more tokens is counted as `long`."""
+    probes_only: bool = False
+    """Refuse every request without the header x-sluice-probe, so that a drill cannot answer a user."""
     threads: int = Field(1, ge=1)
     """CPU threads of torch. Never more than the CPU limit: spinning threads make latency erratic."""
     fault: str = ""

@@ -6,7 +6,7 @@ ApiError
 │   └── UnknownModel      404  another model is served here
 ├── QueueFull             429  try again after Retry-After
 ├── InsufficientKvCache   503  this server's cache is smaller than the request, although the model's context is not
-├── Unavailable           503  loading, draining, or the engine is dead
+├── Unavailable           503  loading, draining, probes only, or the engine is dead
 ├── GenerationFailed      500  the engine or a drill failed this request
 └── DeadlineExceeded      504  cancelled after SERVING_REQUEST_DEADLINE_SECONDS
 """
@@ -98,7 +98,7 @@ class InsufficientKvCache(_ServerError):
 
 
 class Unavailable(_ServerError):
-    """The server does not take requests now; `code` is `loading`, `draining` or `engine_dead`."""
+    """The server does not take requests now; `code` is `loading`, `draining`, `probes_only` or `engine_dead`."""
 
     status = 503
 

@@ -4,18 +4,29 @@ SERVING_FAULT, refused unless SERVING_ALLOW_FAULTS=1:
 
     error:SHARE          this share of requests fails with 500
     error_after:N:SHARE  the same, but not the first N user requests and what comes before them
+    wrong:SHARE          this share of answers has a wrong text: letters and digits rotated by one, all else as it was
+    hang:SHARE           this share of requests never gets a token and runs into its deadline
     slow:FACTOR          every token comes FACTOR times as late as it would
+    late:SECONDS         every token comes SECONDS later, and so the first one does
     never_ready          /readyz stays 503
     crash_after:N        the process ends with exit code 1 when user request N + 1 arrives
 
-Requests with the header x-sluice-probe are not user requests: they are failed and slowed like others, but not counted.
+Requests with the header x-sluice-probe are not user requests: they are struck like others, but not counted. Which
+requests a share strikes is drawn from a generator of fixed seed: the same order of requests has the same fate.
 """
 
 import random
+import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-USAGE = "use error:SHARE, error_after:N:SHARE, slow:FACTOR, never_ready or crash_after:N"
+from serving.text import TextAssembler
+
+USAGE = (
+    "use error:SHARE, error_after:N:SHARE, wrong:SHARE, hang:SHARE, slow:FACTOR, late:SECONDS, never_ready or "
+    "crash_after:N"
+)
 
 
 class FaultError(ValueError):
@@ -31,7 +42,10 @@ class Fault:
 
     error_share: float = 0.0
     error_after: int = 0
+    wrong_share: float = 0.0
+    hang_share: float = 0.0
     slow_factor: float = 1.0
+    late_seconds: float = 0.0
     never_ready: bool = False
     crash_after: int | None = None
 
@@ -45,6 +59,12 @@ class Fault:
                 return cls(error_share=_number(text, share, 0, 1))
             case ["error_after", count, share]:
                 return cls(error_after=_count(text, count), error_share=_number(text, share, 0, 1))
+            case ["wrong", share]:
+                return cls(wrong_share=_number(text, share, 0, 1))
+            case ["hang", share]:
+                return cls(hang_share=_number(text, share, 0, 1))
+            case ["late", seconds]:
+                return cls(late_seconds=_number(text, seconds, 0, 3600))
             case ["slow", factor]:
                 return cls(slow_factor=_number(text, factor, 1, 1000))
             case ["never_ready"]:
@@ -59,6 +79,8 @@ class Act(Enum):
 
     SERVE = "serve"
     FAIL = "fail"
+    WRONG = "wrong"
+    HANG = "hang"
     CRASH = "crash"
 
 
@@ -76,13 +98,37 @@ class Drill:
         self._user_requests += user
         if user and self.fault.crash_after is not None and before >= self.fault.crash_after:
             return Act.CRASH
-        if before >= self.fault.error_after and self._rng.random() < self.fault.error_share:
-            return Act.FAIL
-        return Act.SERVE
+        if before < self.fault.error_after:
+            return Act.SERVE
+        draw = self._rng.random()
+        shares = {Act.FAIL: self.fault.error_share, Act.WRONG: self.fault.wrong_share, Act.HANG: self.fault.hang_share}
+        return next((act for act, share in shares.items() if draw < share), Act.SERVE)
 
     def delay_seconds(self, elapsed_seconds: float) -> float:
         """How much later than now a token is shown that took `elapsed_seconds`."""
-        return (self.fault.slow_factor - 1) * elapsed_seconds
+        return (self.fault.slow_factor - 1) * elapsed_seconds + self.fault.late_seconds
+
+
+class WrongText(TextAssembler):
+    """Text that looks like the answer and is not: every letter and digit is the next one, 9 is 0 and z is a.
+
+    Character by character, so that a stream is as wrong as the whole. Stop strings are looked for in the right text.
+    """
+
+    def push(self, ids: Sequence[int]) -> str:
+        return super().push(ids).translate(_ROTATION)
+
+    def flush(self) -> str:
+        return super().flush().translate(_ROTATION)
+
+
+_ROTATION = str.maketrans(
+    {
+        alphabet[position - 1]: character
+        for alphabet in (string.digits, string.ascii_lowercase, string.ascii_uppercase)
+        for position, character in enumerate(alphabet)
+    }
+)
 
 
 def _number(text: str, number: str, low: float, high: float) -> float:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from enum import StrEnum
 
+from serving.answer_events import CompleteAnswer
 from serving.engine import Progress
 from serving.text import TextAssembler
 
@@ -31,8 +32,9 @@ class Generation:
         self._on_first_token = on_first_token
         self._on_end = on_end
         self._text = ""
+        self._shown: list[str] = []
+        self._tokens: list[int] = []
         self._news = asyncio.Event()
-        self.completion_tokens = 0
         self.ending: Ending | None = None
         self.error: str | None = None
 
@@ -44,16 +46,25 @@ class Generation:
             self.end(Ending.FAILED, progress.error)
             return
         new = progress.tokens[self.completion_tokens :]
-        if not self.completion_tokens and new:
+        first = not self._tokens and bool(new)
+        self._tokens += new
+        if first:
             self._on_first_token()
-        self.completion_tokens = len(progress.tokens)
-        self._text += self._assembler.push(new)
+        self._show(self._assembler.push(new))
         if self._assembler.stopped:
             self.end(Ending.STOP)
         elif progress.finished:
-            self._text += self._assembler.flush()
+            self._show(self._assembler.flush())
             self.end(Ending.STOP if progress.eos else Ending.LENGTH)
         self._news.set()
+
+    def answer(self, prompt: str) -> CompleteAnswer:
+        """All of an answer that is complete."""
+        return CompleteAnswer(prompt, "".join(self._shown), self._tokens, self.ending is Ending.LENGTH)
+
+    def _show(self, text: str) -> None:
+        self._text += text
+        self._shown.append(text)
 
     def end(self, ending: Ending, error: str | None = None) -> None:
         """The first ending counts."""
@@ -61,6 +72,10 @@ class Generation:
             self.ending, self.error = ending, error
             self._on_end(ending)
             self._news.set()
+
+    @property
+    def completion_tokens(self) -> int:
+        return len(self._tokens)
 
     async def first_token(self) -> None:
         """Returns once there is a token, or none will come."""

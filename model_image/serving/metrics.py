@@ -1,13 +1,24 @@
 """What the server tells Prometheus. Every series carries revision and version; requests also traffic and prompt class.
 
-Times, in seconds, from the arrival of the request's head: to the first token (TTFT), to the last token (duration E2E).
-Time per output token is (E2E - TTFT) / (n - 1), for n >= 2. An SLO that is judged from these histograms must lie on a
-bucket's edge. Duration and time per output token are of completed requests (stop, length) only.
+Times, in seconds, from the arrival of the request's head: to the first token (TTFT), to the end (duration E2E). Both
+are of every request that was admitted, however it ended: a deadline or a client that lost patience is a slow answer,
+too. A request that ended without a first token has its duration for TTFT. Time per output token is
+(E2E - TTFT) / (n - 1), for complete answers (stop, length) of n >= 2 tokens. An SLO that is judged from these
+histograms must lie on a bucket's edge.
+
+A request that is late counts at once, not when it ends: `serving_requests_running_longer` has those under way that are
+older than an edge. When one ends it leaves the gauge and enters the histogram between two readings, so that
+count - bucket(edge) + running_longer(edge), the slow requests so far, never falls and has none twice.
 """
 
-from collections.abc import Sequence
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.utils import floatToGoString
+
+from serving.answer_events import EVENTS
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -16,6 +27,7 @@ BUCKETS_SECONDS = (
     .005, .01, .02, .03, .05, .075, .1, .15, .2, .25, .3, .4, .5, .75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120,
 )
 # fmt: on
+_EDGES = tuple((edge, str(floatToGoString(edge))) for edge in BUCKETS_SECONDS)  # type: ignore[no-untyped-call]
 UNCLASSIFIED = "unknown"
 """Prompt class of requests that were refused before their prompt was read."""
 _VERSION = ("revision", "version")
@@ -32,6 +44,15 @@ def size_class(tokens: int, bounds: Sequence[int]) -> str:
     return f"{low}+"
 
 
+class UnderWay(NamedTuple):
+    """A request that has not ended: since when, and whether it has its first token."""
+
+    traffic: str
+    prompt_class: str
+    age_seconds: float
+    has_token: bool
+
+
 class Metrics:
     """The server's series, in a registry of their own."""
 
@@ -46,15 +67,21 @@ class Metrics:
         self._finished = Counter(
             "serving_requests_finished", "Requests that ended", (*_REQUEST, "reason"), registry=registry
         )
-        self._ttft = histogram("serving_time_to_first_token_seconds", "Arrival to first token", _REQUEST)
+        self._ttft = histogram("serving_time_to_first_token_seconds", "Arrival to first token, or to the end", _REQUEST)
         self._duration = histogram(
-            "serving_request_duration_seconds", "Arrival to last token, completed requests", _REQUEST
+            "serving_request_duration_seconds", "Arrival to end, however it ended, of admitted requests", _REQUEST
         )
         self._tpot = histogram(
             "serving_time_per_output_token_seconds", "(duration - TTFT) / (tokens - 1)", (*_REQUEST, "output_class")
         )
         self._prompt_tokens = Counter("serving_prompt_tokens", "Tokens of started prompts", _REQUEST, registry=registry)
         self._output_tokens = Counter("serving_output_tokens", "Tokens generated", _REQUEST, registry=registry)
+        self._answers = Counter(
+            "serving_answers", "Answers that are complete (stop, length)", _REQUEST, registry=registry
+        )
+        self._events = Counter(
+            "serving_answer_events", "Complete answers that show an event", (*_REQUEST, "event"), registry=registry
+        )
         self._running = Gauge(
             "serving_requests_running", "Requests that the engine works on", _VERSION, registry=registry
         )
@@ -62,8 +89,29 @@ class Metrics:
             "serving_requests_waiting", "Requests that wait for a slot or for cache", _VERSION, registry=registry
         )
 
+        self._running_longer = Gauge(
+            "serving_requests_running_longer",
+            "Requests under way that are older than le seconds; for ttft: and have no first token",
+            (*_REQUEST, "metric", "le"),
+            registry=registry,
+        )
+        self._once_longer: set[tuple[str, ...]] = set()
+        """Labels of the gauge's series: one that was not zero once must go back to zero, not vanish."""
+
     def started(self, traffic: str, prompt_class: str) -> None:
         self._started.labels(*self._version, traffic, prompt_class).inc()
+
+    def admitted(self, traffic: str, prompt_class: str) -> None:
+        """From now on the class has all series of answers and their events, first with 0: a rate needs a beginning."""
+        self._answers.labels(*self._version, traffic, prompt_class)
+        for event in EVENTS:
+            self._events.labels(*self._version, traffic, prompt_class, event)
+
+    def answered(self, traffic: str, prompt_class: str, events: Iterable[str]) -> None:
+        """A complete answer that shows these of `answer_events.EVENTS`."""
+        self._answers.labels(*self._version, traffic, prompt_class).inc()
+        for event in events:
+            self._events.labels(*self._version, traffic, prompt_class, event).inc()
 
     def finished(self, traffic: str, prompt_class: str, reason: str) -> None:
         """`reason` is stop, length, cancelled, deadline, failed or refused."""
@@ -76,14 +124,30 @@ class Metrics:
     def first_token(self, traffic: str, prompt_class: str, seconds: float) -> None:
         self._ttft.labels(*self._version, traffic, prompt_class).observe(seconds)
 
-    def completed(self, traffic: str, prompt_class: str, seconds: float) -> None:
+    def ended(self, traffic: str, prompt_class: str, seconds: float) -> None:
+        """Any end of an admitted request."""
         self._duration.labels(*self._version, traffic, prompt_class).observe(seconds)
 
     def per_output_token(self, traffic: str, prompt_class: str, output_class: str, seconds: float) -> None:
         self._tpot.labels(*self._version, traffic, prompt_class, output_class).observe(seconds)
 
-    def exposition(self, running: int, waiting: int) -> bytes:
-        """The text format, with the gauges as they are now."""
+    def exposition(self, running: int, waiting: int, under_way: Iterable[UnderWay]) -> bytes:
+        """The text format, with the gauges as they are now; `under_way` are all admitted requests that have not ended.
+
+        Must not be interrupted by an end of one of them, which the one event loop sees to.
+        """
         self._running.labels(*self._version).set(running)
         self._waiting.labels(*self._version).set(waiting)
+        longer = Tally(labels for request in under_way for labels in _exceeded(request))
+        self._once_longer.update(longer)
+        for labels in self._once_longer:
+            self._running_longer.labels(*self._version, *labels).set(longer[labels])
         return generate_latest(self._registry)
+
+
+def _exceeded(request: UnderWay) -> Iterator[tuple[str, ...]]:
+    """Labels of the edges that a request is older than, written as the histograms write them."""
+    for metric in ("e2e",) if request.has_token else ("ttft", "e2e"):
+        for edge, edge_label in _EDGES:
+            if request.age_seconds > edge:
+                yield request.traffic, request.prompt_class, metric, edge_label

@@ -3,18 +3,18 @@
 import asyncio
 import os
 import time
-import uuid
+from collections.abc import Callable
 from enum import StrEnum
 
 from serving.admission import Admission
 from serving.config import Settings
-from serving.engine import Engine, EngineDead, Progress, Sampling
+from serving.engine import Engine
 from serving.errors import ApiError, DeadlineExceeded, GenerationFailed, Unavailable, UnknownModel
 from serving.fault import Act, Drill
-from serving.generation import COMPLETE, Ending, Generation
+from serving.generation import Ending
 from serving.metrics import UNCLASSIFIED, Metrics, size_class
 from serving.protocol import CompletionRequest
-from serving.text import TextAssembler
+from serving.run import Run
 
 _CRASHED = 1
 
@@ -29,95 +29,18 @@ class Phase(StrEnum):
     REFUSING = "refusing"
 
 
-class Run:
-    """One admitted request: a job of the admission, a generation for the client, and the bookkeeping between."""
-
-    def __init__(
-        self, service: "Service", engine: Engine, request: CompletionRequest, prompt: list[int], labels: tuple[str, str]
-    ) -> None:
-        self.id = f"cmpl-{uuid.uuid4().hex}"
-        self.prompt_tokens = len(prompt)
-        self.tokens = len(prompt) + request.max_tokens
-        self._service = service
-        self._engine = engine
-        self._prompt = prompt
-        self._max_tokens = request.max_tokens
-        defaults = engine.default_sampling
-        self._sampling = Sampling(
-            temperature=defaults.temperature if request.temperature is None else request.temperature,
-            top_p=defaults.top_p if request.top_p is None else request.top_p,
-        )
-        self._labels = labels
-        self._engine_knows = False
-        self._first_token_seconds = 0.0
-        self._loop = asyncio.get_running_loop()
-        assembler = TextAssembler(engine.tokenizer, request.stop_strings)
-        self.generation = Generation(assembler, self._on_first_token, self._on_end)
-
-    def begin(self, arrived: float) -> None:
-        """Start the clock and stand in line; `arrived` is a time of `time.perf_counter`."""
-        self._arrived = arrived
-        left = self._service.settings.request_deadline_seconds - self._elapsed_seconds()
-        self._deadline = self._loop.call_later(left, self.generation.end, Ending.DEADLINE)
-        self._service.opened(self)
-        self._service.admission.submit(self)
-
-    def start(self) -> None:
-        """Called by the admission when it is this request's turn."""
-        try:
-            self._engine.submit(self.id, self._prompt, self._max_tokens, self._sampling, self._deliver)
-            self._engine_knows = True
-        except EngineDead as error:
-            self.generation.end(Ending.FAILED, str(error))
-
-    def _deliver(self, progress: Progress) -> None:
-        if progress.finished:
-            self._engine_knows = False
-        delay = self._service.drill.delay_seconds(self._elapsed_seconds())
-        if delay:
-            self._loop.call_later(delay, self.generation.deliver, progress)
-        else:
-            self.generation.deliver(progress)
-
-    def _elapsed_seconds(self) -> float:
-        return time.perf_counter() - self._arrived
-
-    def _on_first_token(self) -> None:
-        self._first_token_seconds = self._elapsed_seconds()
-        self._service.metrics.first_token(*self._labels, self._first_token_seconds)
-
-    def _on_end(self, ending: Ending) -> None:
-        self._deadline.cancel()
-        if self._engine_knows:
-            self._engine.cancel(self.id)
-        self._count(ending)
-        self._service.admission.leave(self)
-        self._service.closed(self)
-
-    def _count(self, ending: Ending) -> None:
-        metrics, produced = self._service.metrics, self.generation.completion_tokens
-        metrics.finished(*self._labels, ending)
-        metrics.tokens(*self._labels, self.prompt_tokens, produced)
-        if ending not in COMPLETE:
-            return
-        elapsed = self._elapsed_seconds()
-        metrics.completed(*self._labels, elapsed)
-        if produced >= 2:
-            output_class = size_class(produced, self._service.settings.output_classes)
-            metrics.per_output_token(
-                *self._labels, output_class, (elapsed - self._first_token_seconds) / (produced - 1)
-            )
-
-
 class Service:
     """The server without HTTP. Lives on one event loop."""
 
     admission: Admission
 
-    def __init__(self, settings: Settings, metrics: Metrics, drill: Drill) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, drill: Drill, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.drill = drill
+        self.clock = clock
         self.phase = Phase.LOADING
         self.engine: Engine | None = None
         self._weights_digest: str | None = None
@@ -152,6 +75,9 @@ class Service:
 
     def submit(self, request: CompletionRequest, traffic: str, arrived: float) -> Run:
         """Admit a request; raises an ApiError and counts it if it is not."""
+        if (refusal := self.closed_to(traffic)) is not None:
+            self.refuse_unread(traffic)
+            raise refusal
         prompt_class = UNCLASSIFIED
         reason = "refused"
         act = self.drill.arrival(user=traffic == "user")
@@ -170,9 +96,15 @@ class Service:
             self.metrics.finished(traffic, prompt_class, reason)
             raise
         self.metrics.started(traffic, prompt_class)
-        run = Run(self, engine, request, prompt, (traffic, prompt_class))
+        run = Run(self, engine, request, prompt, (traffic, prompt_class), act)
         run.begin(arrived)
         return run
+
+    def closed_to(self, traffic: str) -> ApiError | None:
+        """Why requests of this traffic are refused whatever they ask for; None if they are not."""
+        if not self.settings.probes_only or traffic != "user":
+            return None
+        return Unavailable("This server answers probes only, not users.", code="probes_only")
 
     def opened(self, run: Run) -> None:
         self._open_runs.add(run)
@@ -188,8 +120,8 @@ class Service:
         for run in tuple(self._open_runs):
             run.generation.end(Ending.FAILED, reason)
 
-    def refuse_malformed(self, traffic: str) -> None:
-        """Count a request whose body could not be read."""
+    def refuse_unread(self, traffic: str) -> None:
+        """Count a request that is refused before its prompt is read."""
         self.metrics.started(traffic, UNCLASSIFIED)
         self.metrics.finished(traffic, UNCLASSIFIED, "refused")
 
@@ -219,8 +151,9 @@ class Service:
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them."""
         if self.engine is None:
-            return self.metrics.exposition(running=0, waiting=0)
-        return self.metrics.exposition(self.admission.running, self.admission.waiting)
+            return self.metrics.exposition(running=0, waiting=0, under_way=())
+        under_way = [run.under_way() for run in self._open_runs]
+        return self.metrics.exposition(self.admission.running, self.admission.waiting, under_way)
 
     def _engine_for(self, request: CompletionRequest) -> Engine:
         if self.engine is None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -176,6 +177,53 @@ def test_error_drill_fails_its_share_after_its_start(tmp_path: Path) -> None:
         failed = series(server.metrics(), "serving_requests_finished_total", reason="failed")
     assert codes[:5] == [200] * 5
     assert 15 <= codes.count(500) == failed <= 45
+
+
+@pytest.mark.slow
+def test_wrong_drill_changes_whole_answers_and_streams_alike_and_nothing_else(tmp_path: Path) -> None:
+    with ready(R2, tmp_path / "log", fault="wrong:1", allow_faults=1) as server:
+        whole = server.complete("12+34=", max_tokens=8).json()
+        *chunks, done = events(server.complete("12+34=", max_tokens=8, stream=True).text)
+    assert done is None
+    assert whole["choices"][0]["text"] == "".join(chunk["choices"][0]["text"] for chunk in chunks) == "57"
+    assert whole["usage"] == {"prompt_tokens": 6, "completion_tokens": 3, "total_tokens": 9}
+    assert whole["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.slow
+def test_hang_drill_runs_into_the_deadline_and_is_slow_before(tmp_path: Path) -> None:
+    def overdue(metric: str) -> float:
+        return series(server.metrics(), "serving_requests_running_longer", metric=metric, le="0.25")
+
+    drill = {"fault": "hang:1", "allow_faults": 1}
+    with ready(R2, tmp_path / "log", request_deadline_seconds=2, **drill) as server, ThreadPoolExecutor() as clients:
+        answers = [clients.submit(server.complete, "1+1=", stream=stream) for stream in (False, True)]
+        wait_for(lambda: overdue("ttft") == overdue("e2e") == 2, 2)
+        assert [answer.result().json()["error"]["code"] for answer in answers] == ["deadline_exceeded"] * 2
+        assert overdue("ttft") == overdue("e2e") == 0
+        assert series(server.metrics(), "serving_time_to_first_token_seconds_bucket", le="1.5") == 0
+        assert series(server.metrics(), "serving_time_to_first_token_seconds_count") == 2
+
+
+@pytest.mark.slow
+def test_late_drill_puts_off_the_first_token_and_not_the_ones_after_it(tmp_path: Path) -> None:
+    with ready(R2, tmp_path / "log", fault="late:1", allow_faults=1) as server:
+        assert server.complete("rev(planet)=", max_tokens=12).json()["choices"][0]["text"] == "tenalp"
+        metrics = server.metrics()
+    assert 1 <= series(metrics, "serving_time_to_first_token_seconds_sum") < 2
+    assert series(metrics, "serving_time_per_output_token_seconds_bucket", le="0.15") == 1
+
+
+@pytest.mark.slow
+def test_a_server_for_probes_only_refuses_users_before_anything_else(tmp_path: Path) -> None:
+    with ready(R2, tmp_path / "log", probes_only=1, fault="wrong:1", allow_faults=1) as server:
+        refused = [server.complete("1+1="), server.complete("1+1=", stream=True), server.complete("")]
+        probe = server.client.post("/v1/completions", json={"prompt": "12+34="}, headers={"x-sluice-probe": "1"})
+        metrics = server.metrics()
+    assert {(answer.status_code, answer.json()["error"]["code"]) for answer in refused} == {(503, "probes_only")}
+    assert probe.json()["choices"][0]["text"] == "57"
+    assert series(metrics, "serving_requests_finished_total", traffic="user", reason="refused") == 3
+    assert series(metrics, "serving_request_duration_seconds_count", traffic="user") == 0
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from arithmetic.checkpoint import encode, new_tokenizer
 from serving.admission import Admission
 from serving.config import Settings
 from serving.errors import ContextTooLong, InsufficientKvCache, QueueFull
-from serving.fault import Act, Drill, Fault, FaultError
+from serving.fault import Act, Drill, Fault, FaultError, WrongText
 from serving.metrics import size_class
 from serving.text import TextAssembler
 
@@ -127,7 +127,19 @@ def test_the_first_stop_string_in_the_text_counts() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["error", "error:x", "error:1.5", "error_after:0.2", "error_after:-1:0.2", "slow:0.5", "crash_after:a", "oops"],
+    [
+        *(
+            "error",
+            "error:x",
+            "error:1.5",
+            "error_after:0.2",
+            "error_after:-1:0.2",
+            "slow:0.5",
+            "crash_after:a",
+            "oops",
+        ),
+        *("wrong", "wrong:2", "hang:-1", "hang:nan", "late:-1", "late:soon"),
+    ],
 )
 def test_an_unknown_drill_is_refused(text: str) -> None:
     with pytest.raises(FaultError, match="error:SHARE"):
@@ -138,6 +150,17 @@ def test_error_drill_fails_its_share_of_all_traffic() -> None:
     drill = Drill(Fault.parse("error:0.2"), random.Random(1))
     acts = [drill.arrival(user=False) for _ in range(2000)]
     assert acts.count(Act.FAIL) == pytest.approx(400, abs=60)
+
+
+@pytest.mark.parametrize(("fault", "act"), [("error", Act.FAIL), ("wrong", Act.WRONG), ("hang", Act.HANG)])
+def test_a_share_strikes_the_same_requests_every_time(fault: str, act: Act) -> None:
+    first, second = (
+        [drill.arrival(user=True) for _ in range(200)]
+        for drill in (Drill(Fault.parse(f"{fault}:0.3"), random.Random(0)) for _ in range(2))
+    )
+    assert first == second
+    assert set(first) == {Act.SERVE, act}
+    assert first.count(act) == pytest.approx(60, abs=25)
 
 
 def test_error_after_counts_user_requests_only() -> None:
@@ -156,6 +179,17 @@ def test_slow_drill_shows_a_token_a_factor_later() -> None:
     drill = Drill(Fault.parse("slow:3"), random.Random(1))
     assert 0.2 + drill.delay_seconds(0.2) == pytest.approx(0.6)
     assert Drill(Fault.parse(""), random.Random(1)).delay_seconds(0.2) == 0
+
+
+def test_late_drill_shows_every_token_as_much_later() -> None:
+    drill = Drill(Fault.parse("late:1.5"), random.Random(1))
+    assert [drill.delay_seconds(elapsed) for elapsed in (0.0, 7.0)] == [1.5, 1.5]
+
+
+def test_a_wrong_text_is_the_right_one_with_every_letter_and_digit_rotated() -> None:
+    assembler = WrongText(new_tokenizer().backend_tokenizer, ["ten"])
+    assert [assembler.push([token]) for token in encode("-19 aZt")] == ["-", "2", "0", " ", "b", "A", ""]
+    assert assembler.flush() == "u"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,136 @@
+"""One admitted request: a job of the admission, a generation for the client, and the bookkeeping between.
+
+Every run is timed whatever becomes of it, and told to the metrics exactly once: its first token when it comes, or with
+its end if none came. While it is under way the metrics ask for its age.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+from serving.admission import Admission
+from serving.answer_events import events
+from serving.config import Settings
+from serving.engine import Engine, EngineDead, Progress, Sampling
+from serving.fault import Act, Drill, WrongText
+from serving.generation import COMPLETE, Ending, Generation
+from serving.metrics import Metrics, UnderWay, size_class
+from serving.protocol import CompletionRequest
+from serving.text import TextAssembler
+
+
+class Host(Protocol):
+    """What a run needs of the service."""
+
+    settings: Settings
+    metrics: Metrics
+    drill: Drill
+    admission: Admission
+    clock: Callable[[], float]
+
+    def opened(self, run: "Run") -> None: ...
+
+    def closed(self, run: "Run") -> None: ...
+
+
+class Run:
+    """A request for an answer."""
+
+    def __init__(
+        self,
+        host: Host,
+        engine: Engine,
+        request: CompletionRequest,
+        prompt: list[int],
+        labels: tuple[str, str],
+        act: Act,
+    ) -> None:
+        self.id = f"cmpl-{uuid.uuid4().hex}"
+        self.prompt_tokens = len(prompt)
+        self.tokens = len(prompt) + request.max_tokens
+        self._host = host
+        self._engine = engine
+        self._request = request
+        self._prompt = prompt
+        self._labels = labels
+        self._act = act
+        self._engine_knows = False
+        self._first_token_seconds: float | None = None
+        self._loop = asyncio.get_running_loop()
+        assembler = (WrongText if act is Act.WRONG else TextAssembler)(engine.tokenizer, request.stop_strings)
+        self.generation = Generation(assembler, self._on_first_token, self._on_end)
+
+    def begin(self, arrived: float) -> None:
+        """Start the clock and stand in line; `arrived` is a time of the host's clock."""
+        self._arrived = arrived
+        left = self._host.settings.request_deadline_seconds - self._elapsed_seconds()
+        self._deadline = self._loop.call_later(left, self.generation.end, Ending.DEADLINE)
+        self._host.metrics.admitted(*self._labels)
+        self._host.opened(self)
+        self._host.admission.submit(self)
+
+    def start(self) -> None:
+        """Called by the admission when it is this request's turn."""
+        if self._act is Act.HANG:
+            return
+        try:
+            self._hand_to_engine()
+            self._engine_knows = True
+        except EngineDead as error:
+            self.generation.end(Ending.FAILED, str(error))
+
+    def under_way(self) -> UnderWay:
+        """The request as it is at this moment."""
+        return UnderWay(*self._labels, self._elapsed_seconds(), self._first_token_seconds is not None)
+
+    def _hand_to_engine(self) -> None:
+        request, defaults = self._request, self._engine.default_sampling
+        sampling = Sampling(
+            temperature=defaults.temperature if request.temperature is None else request.temperature,
+            top_p=defaults.top_p if request.top_p is None else request.top_p,
+        )
+        self._engine.submit(self.id, self._prompt, request.max_tokens, sampling, self._deliver)
+
+    def _deliver(self, progress: Progress) -> None:
+        if progress.finished:
+            self._engine_knows = False
+        delay = self._host.drill.delay_seconds(self._elapsed_seconds())
+        if delay:
+            self._loop.call_later(delay, self.generation.deliver, progress)
+        else:
+            self.generation.deliver(progress)
+
+    def _elapsed_seconds(self) -> float:
+        return self._host.clock() - self._arrived
+
+    def _on_first_token(self) -> None:
+        self._first_token_seconds = self._elapsed_seconds()
+        self._host.metrics.first_token(*self._labels, self._first_token_seconds)
+
+    def _on_end(self, ending: Ending) -> None:
+        self._deadline.cancel()
+        if self._engine_knows:
+            self._engine.cancel(self.id)
+        self._count(ending)
+        self._host.admission.leave(self)
+        self._host.closed(self)
+
+    def _count(self, ending: Ending) -> None:
+        metrics, produced, elapsed = self._host.metrics, self.generation.completion_tokens, self._elapsed_seconds()
+        metrics.finished(*self._labels, ending)
+        metrics.tokens(*self._labels, self.prompt_tokens, produced)
+        metrics.ended(*self._labels, elapsed)
+        if self._first_token_seconds is None:
+            metrics.first_token(*self._labels, elapsed)
+        if ending in COMPLETE:
+            self._count_answer(produced, elapsed)
+
+    def _count_answer(self, produced: int, elapsed: float) -> None:
+        metrics, settings = self._host.metrics, self._host.settings
+        metrics.answered(*self._labels, events(self.generation.answer(self._request.prompt), settings.long_tokens))
+        if self._first_token_seconds is not None and produced >= 2:
+            output_class = size_class(produced, settings.output_classes)
+            metrics.per_output_token(
+                *self._labels, output_class, (elapsed - self._first_token_seconds) / (produced - 1)
+            )

@@ -1,0 +1,73 @@
+"""The service with a clock and an engine that a test drives by hand: no token comes and no time passes by itself."""
+
+from collections.abc import Callable
+from random import Random
+
+from arithmetic.checkpoint import encode, new_tokenizer
+from serving.config import Settings
+from serving.engine import Progress, Sampling
+from serving.fault import Drill, Fault
+from serving.metrics import Metrics
+from serving.protocol import CompletionRequest
+from serving.run import Run
+from serving.service import Service
+
+
+class HandEngine:
+    """Gives the tokens that it is told to."""
+
+    tokenizer = new_tokenizer().backend_tokenizer
+    context_tokens = 1024
+    page_tokens = 16
+    dtype = "float32"
+    default_sampling = Sampling(temperature=0, top_p=1)
+    failure: str | None = None
+
+    def __init__(self) -> None:
+        self.requests: dict[str, Callable[[Progress], None]] = {}
+        self._given: dict[str, str] = {}
+
+    def submit(
+        self,
+        request_id: str,
+        prompt: list[int],
+        max_tokens: int,
+        sampling: Sampling,
+        deliver: Callable[[Progress], None],
+    ) -> None:
+        self.requests[request_id] = deliver
+        self._given[request_id] = ""
+
+    def cancel(self, request_id: str) -> None:
+        del self.requests[request_id]
+
+    def stop(self) -> None:
+        self.requests.clear()
+
+    def give(self, run: Run, text: str, *, finished: bool = False) -> None:
+        """More tokens of a request, one a character."""
+        self._given[run.id] += text
+        deliver = self.requests.pop(run.id) if finished else self.requests[run.id]
+        deliver(Progress(encode(self._given[run.id]), finished, eos=False, error=None))
+
+
+class HandService(Service):
+    """`now` is the time, in seconds; `hand` the engine."""
+
+    def __init__(self, fault: str, rng: Random, **settings: object) -> None:
+        self.now = 0.0
+        self.hand = HandEngine()
+        super().__init__(
+            Settings.model_validate({"request_deadline_seconds": 3600} | settings),
+            Metrics("r1", "v1"),
+            Drill(Fault.parse(fault), rng),
+            clock=lambda: self.now,
+        )
+        self.open(self.hand, "sha256:0")
+
+    def ask(self, prompt: str = "1+1=", *, max_tokens: int = 8, traffic: str = "user") -> Run:
+        request = CompletionRequest(prompt=prompt, max_tokens=max_tokens)
+        return self.submit(request, traffic, self.now)
+
+    def metrics_text(self) -> str:
+        return self.exposition().decode()
