@@ -91,11 +91,12 @@ def share_requests_needed(old_weight: float, new_weight: float, alpha: float = 0
         return math.inf
     if old in (0.0, 1.0):
         excluded = abs(new - old)
-        return 1.0 if excluded == 1.0 else math.log(0.5) / math.log1p(-excluded)
-    needed = range(1, MOST_REQUESTS)
-    return needed[
-        bisect.bisect_left(needed, -math.log(alpha), key=lambda n: log_e_weight(n * new, n * (1.0 - new), old))
-    ]
+        return 1.0 if excluded == 1.0 else float(math.ceil(math.log(0.5) / math.log1p(-excluded)))
+
+    def log_e(requests: int) -> float:
+        return log_e_weight(requests * new, requests * (1.0 - new), old)
+
+    return float(bisect.bisect_left(range(MOST_REQUESTS), -math.log(alpha), key=log_e))
 
 
 def requests_to_detect(

@@ -1,6 +1,20 @@
+import itertools
+import math
+from typing import Any
+
+import numpy as np
 import pytest
 
-from sluice.judge import pairs_needed, requests_needed, smallest_certifiable_margin
+from sluice.judge import (
+    pairs_needed,
+    requests_needed,
+    requests_to_detect,
+    share_requests_needed,
+    smallest_certifiable_margin,
+)
+from sluice.judge.process import Design, RegressionProcess
+from sluice.judge.regression import BEHAVIOUR, ERRORS, LATENCY
+from tests.unit.judge.test_error_rates import arms, requests_until_regression
 
 
 def test_faultless_versions_need_a_fixed_number_of_requests() -> None:
@@ -39,3 +53,64 @@ def test_three_hundred_prompts_cannot_certify_a_point() -> None:
     assert smallest_certifiable_margin(300) > 0.01
     assert smallest_certifiable_margin(1100) < 0.05
     assert smallest_certifiable_margin(0) == 1.0
+
+
+@pytest.mark.parametrize(("old", "new", "median"), [(1, 5, 170), (5, 10, 318), (10, 25, 97), (25, 50, 73)])
+def test_requests_until_the_share_agrees_as_measured(old: int, new: int, median: float) -> None:
+    assert share_requests_needed(old, new) == pytest.approx(median, rel=0.15)
+
+
+def test_from_nothing_the_share_agrees_with_the_canarys_first_start() -> None:
+    needed = share_requests_needed(0, 5)
+
+    assert 0.95**needed <= 0.5 < 0.95 ** (needed - 1)
+    assert share_requests_needed(0, 100) == share_requests_needed(100, 10) == 1.0
+
+
+def test_a_share_that_stays_is_never_shown_to_have_changed() -> None:
+    assert share_requests_needed(10, 10) == math.inf
+
+
+def test_a_stricter_share_test_needs_more_requests() -> None:
+    assert share_requests_needed(5, 10, alpha=0.001) > share_requests_needed(5, 10, alpha=0.01)
+
+
+DETECTED: list[dict[str, Any]] = [
+    {"canary_rate": 0.2, "weight": 10, "kappa": 5.0, "alpha": 0.0045, "window": 3},
+    {"canary_rate": 0.05, "weight": 10, "kappa": 5.0, "alpha": 0.0045, "window": 3},
+    {"canary_rate": 0.05, "weight": 10, "kappa": 5.0, "alpha": 0.0045, "window": 30},
+    {"canary_rate": 0.05, "weight": 50, "kappa": 5.0, "alpha": 0.0045, "window": 120},
+    {"canary_rate": 0.05, "weight": 5, "kappa": 1.0, "alpha": 0.0045, "window": 30},
+    {"canary_rate": 0.2, "weight": 10, "kappa": 5.0, "alpha": 0.0045, "window": 3, "max_ratio": 2.0},
+    {"canary_rate": 0.1, "stable_rate": 0.05, "weight": 10, "kappa": 1.0, "alpha": 0.05, "alternatives": LATENCY},
+    {"canary_rate": 0.05, "weight": 10, "kappa": 1.0, "alpha": 0.00003, "window": 10, "alternatives": BEHAVIOUR},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", DETECTED, ids=[str(number) for number in range(len(DETECTED))])
+def test_requests_until_regression_as_the_gates_test_needs_them(case: dict[str, Any]) -> None:
+    case = {"stable_rate": 0.005, "window": 3, "max_ratio": 1.0, "alternatives": ERRORS} | case
+    rng = np.random.default_rng(21)
+    design = Design(case["alternatives"], case["max_ratio"], 0.01, 0.05, case["kappa"], 1.0, steps=4)
+    rates = case["canary_rate"], case["stable_rate"]
+    found = [
+        requests_until_regression(
+            ((0, arms(rng, case["window"], case["weight"] / 100, *rates)) for _ in itertools.count()),
+            design,
+            case["alpha"],
+            RegressionProcess(),
+        )
+        for _ in range(80)
+    ]
+
+    assert np.median(found) == pytest.approx(requests_to_detect(**case), rel=0.3)
+
+
+def test_a_version_that_is_no_worse_is_never_found() -> None:
+    assert requests_to_detect(0.005, 0.005, weight=10, kappa=5.0, alpha=0.0045) == math.inf
+    assert requests_to_detect(0.0, 0.005, weight=50, kappa=1.0, alpha=0.0045, window=1000) == math.inf
+
+
+def test_detection_comes_in_whole_windows() -> None:
+    assert requests_to_detect(0.2, 0.005, weight=10, kappa=5.0, alpha=0.0045, window=1000) == 1000
