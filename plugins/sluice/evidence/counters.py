@@ -49,13 +49,14 @@ class MonotoneCounters:
         if _seen(members, last):
             return
         fallen = [member for member in members.keys() & last.keys() if members[member].value < last[member].value]
-        if any(not name.endswith(LONGER) for name, _ in fallen):
-            lost = {member: sample.value for member, sample in last.items()}
-        else:
-            lost = {member: last[member].value - members[member].value for member in fallen}
-        for member, value in lost.items():
-            self._before_resets[series, member] += value
-        self._last[series] = members
+        reset = any(not name.endswith(LONGER) for name, _ in fallen)
+        for member in last if reset else fallen:
+            now = 0.0 if reset else members[member].value
+            self._before_resets[series, member] += last[member].value - now
+        gone = {member: sample for member, sample in last.items() if member not in members}
+        if reset:
+            gone = {member: sample._replace(value=0.0) for member, sample in gone.items()}
+        self._last[series] = {**members, **gone}
 
     def _sums(self) -> Iterator[Sample]:
         for series, members in self._last.items():

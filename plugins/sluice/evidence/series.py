@@ -30,7 +30,8 @@ HISTOGRAMS = {
     "e2e": "serving_request_duration_seconds",
 }
 UNDER_WAY = "serving_requests_running_longer"
-"""Gauge by metric (ttft, e2e) and edge: requests under way that are older."""
+"""Gauge by metric (ttft, e2e) and edge: requests under way that are older. Its other labels are those of the histogram
+that they end in. It need not have an edge that no request was ever older than."""
 COMPLETED = "serving_answers_total"
 EVENTS = "serving_answer_events_total"
 IN_FLIGHT = "in_flight"
@@ -165,7 +166,7 @@ def _behaviour(samples: Iterable[Sample]) -> Mapping[str, int]:
 
 def _overdue(counted: Iterable[Sample], present: Iterable[Sample], limit: float) -> int:
     """Requests under way for longer than the limit, at the pods that are there now."""
-    edges = {_edge(sample) for sample in counted if sample.name == HISTOGRAMS["e2e"] + LONGER}
+    edges = {_edge(sample) for sample in counted if sample.name == f"{HISTOGRAMS['e2e']}_bucket"}
     if edges and not _among(limit, edges):
         raise BadInput(_no_edge("errors.in_flight", "e2e", limit, edges))
     late = [sample for sample in present if sample.name == UNDER_WAY and sample.labels.get("metric") == "e2e"]
@@ -182,13 +183,14 @@ def _timings(metric: str, samples: Iterable[Sample], limit: float) -> Mapping[st
         if family != HISTOGRAMS[metric] or part == "count":
             continue
         stratum, edge = _stratum(metric, sample), _edge(sample)
-        edges[stratum].add(edge)
+        if part == "bucket":
+            edges[stratum].add(edge)
         if math.isclose(edge, limit):
             (within if part == "bucket" else longer)[stratum] += int(sample.value)
     for stratum, found in edges.items():
         if not _among(limit, found):
             raise BadInput(_no_edge(f"latency.{metric}", metric, limit, found, stratum))
-    return {stratum: Timing(within[stratum] + longer[stratum], longer[stratum]) for stratum in edges}
+    return {stratum: Timing(within[stratum] + longer[stratum], longer[stratum]) for stratum in within.keys() | longer}
 
 
 def _distribution(metric: str, samples: Iterable[Sample]) -> Distribution:

@@ -50,6 +50,27 @@ def test_a_histogram_restarts_as_one() -> None:
     assert {sample.name: sample.value for sample in found} == {"time_bucket": 11, "time_count": 22}
 
 
+def test_what_is_no_counter_tells_no_reset_and_keeps_what_it_counted() -> None:
+    counters = MonotoneCounters()
+    for longer, count in [(5, 10), (3, 10), (4, 10)]:
+        found = counters.absorb({"a": [Sample("time_longer", {"le": "1"}, longer), Sample("time_count", {}, count)]})
+    assert {sample.name: sample.value for sample in found} == {"time_longer": 6, "time_count": 10}
+
+
+def test_an_edge_that_a_histogram_shows_no_more_keeps_its_count() -> None:
+    counters = MonotoneCounters()
+    for samples in ([("1", 7), ("2", 9)], [("2", 3)], [("1", 1), ("2", 4)]):
+        found = counters.absorb({"a": [Sample("time_bucket", {"le": edge}, value) for edge, value in samples]})
+    assert {sample.labels["le"]: sample.value for sample in found} == {"1": 8, "2": 13}
+
+
+def test_a_scrape_that_was_seen_before_counts_once() -> None:
+    counters = MonotoneCounters()
+    first, second = ({"a": [Sample("requests_total", {}, value, at)]} for value, at in [(9, 10.0), (2, 20.0)])
+    counters.absorb(first, second)
+    assert total(counters.absorb(first, second)) == 11
+
+
 def test_a_series_that_is_written_twice_counts_once() -> None:
     sample = Sample("requests_total", {"pod": "one"}, 5)
     assert total(MonotoneCounters().absorb({"http://a": [sample, sample]})) == 5

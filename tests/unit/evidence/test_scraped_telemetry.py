@@ -2,77 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
+from math import inf
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.exposition import MetricsHandler
+from prometheus_client import CollectorRegistry
 
 from sluice.errors import BadInput, Unreachable
 from sluice.evidence.telemetry import ScrapedTelemetry
 from sluice.ports import Timing, Totals
+from tests.unit.evidence.expositions import Gateway, Port, Servers, exposed, served
 
-LIMITS = {"ttft": 0.5, "tpot": 0.05, "e2e": 20.0}
-EDGES = (0.05, 0.5, 20.0)
-CLASSES = ["version", "traffic", "prompt_class", "output_class"]
-
-
-class Gateway:
-    """A gateway's counters, by the names that Istio and Envoy give them."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        labels = ["reporter", "destination_version", "response_code", "response_flags", "traffic"]
-        self._requests = Counter("istio_requests", "ended", labels, registry=self.registry)
-        self._started = Counter(
-            "envoy_cluster_upstream_rq", "started", ["destination_version", "traffic"], registry=self.registry
-        )
-
-    def started(self, version: str, count: int, traffic: str = "user") -> None:
-        self._started.labels(version, traffic).inc(count)
-
-    def ended(
-        self, reporter: str, code: str, flags: str, count: int, version: str = "v1", traffic: str = "user"
-    ) -> None:
-        self._requests.labels(reporter, version, code, flags, traffic).inc(count)
-
-
-class Servers:
-    """The model servers' histograms, federated."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        names = ("time_to_first_token", "time_per_output_token", "request_duration")
-        self._histograms = {
-            name: Histogram(f"serving_{name}_seconds", name, CLASSES, buckets=EDGES, registry=self.registry)
-            for name in names
-        }
-
-    def timed(
-        self, name: str, *seconds: float, prompt: str = "short", output: str = "long", traffic: str = "user"
-    ) -> None:
-        for value in seconds:
-            self._histograms[name].labels("v1", traffic, prompt, output).observe(value)
-
-
-@contextmanager
-def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/metrics"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def exposed(registry: CollectorRegistry) -> AbstractContextManager[str]:
-    return served(MetricsHandler.factory(registry))
+LIMITS = {"ttft": 0.5, "tpot": 0.05, "e2e": 20.0, "in_flight": 20.0}
 
 
 def answering(page: str) -> AbstractContextManager[str]:
@@ -149,26 +92,96 @@ async def test_probes_are_not_users() -> None:
     gateway.started("v1", 2)
     gateway.started("v1", 50, traffic="synthetic")
     gateway.ended("source", "500", "-", 50, traffic="synthetic")
-    servers.timed("time_to_first_token", 9.0, traffic="synthetic")
+    servers.first_token(9.0, traffic="synthetic")
+    servers.under_way("e2e", 21.0, 3, traffic="synthetic")
+    servers.answered(5, "empty", traffic="synthetic")
     totals = await read(gateway, servers)
     assert (totals.started, totals.answered, totals.timings["ttft"]) == (2, 0, {})
+    assert (totals.overdue, totals.completed, totals.behaviour) == (0, 0, {})
 
 
 async def test_slow_requests_are_those_over_the_limit_by_stratum() -> None:
     servers = Servers()
-    servers.timed("time_to_first_token", 0.1, 0.5, 0.6)
-    servers.timed("time_to_first_token", 3.0, prompt="long")
+    servers.first_token(0.1, 0.5, 0.6)
+    servers.first_token(3.0, prompt="long")
     assert (await read(servers)).timings["ttft"] == {"short": Timing(3, 1), "long": Timing(1, 1)}
 
 
 async def test_the_time_per_token_is_compared_within_both_lengths() -> None:
     servers = Servers()
-    servers.timed("time_per_output_token", 0.01, 0.06)
-    servers.timed("time_per_output_token", 0.06, output="short")
-    servers.timed("request_duration", 21.0)
+    servers.per_token(0.01, 0.06)
+    servers.per_token(0.06, output="short")
+    servers.ended(21.0)
     timings = (await read(servers)).timings
     assert timings["tpot"] == {"short/long": Timing(2, 1), "short/short": Timing(1, 1)}
     assert timings["e2e"] == {"short": Timing(1, 1)}
+
+
+async def test_a_request_under_way_counts_as_slow_once_it_is_and_not_again_when_it_ends() -> None:
+    servers = Servers()
+    servers.first_token(0.1)
+    servers.under_way("ttft", 0.6, 2)
+    with exposed(servers.registry) as url:
+        async with ScrapedTelemetry([url]) as telemetry:
+            under_way = await telemetry.totals(["v1"], LIMITS)
+            servers.under_way("ttft", 0.0, 0)
+            servers.first_token(0.9, 0.9)
+            assert under_way["v1"].timings["ttft"] == {"short": Timing(3, 2)}
+            assert (await telemetry.totals(["v1"], LIMITS))["v1"].timings["ttft"] == {"short": Timing(3, 2)}
+
+
+async def test_requests_that_hang_count_before_any_other_has_ended() -> None:
+    servers = Servers()
+    servers.under_way("e2e", 21.0, 4)
+    totals = await read(servers)
+    assert (totals.overdue, totals.timings["e2e"]) == (4, {"short": Timing(4, 4)})
+
+
+async def test_a_request_under_way_that_is_not_late_says_nothing_yet() -> None:
+    servers = Servers()
+    servers.under_way("ttft", 0.1, 1)
+    totals = await read(servers)
+    assert (totals.overdue, totals.timings) == (0, {"ttft": {}, "tpot": {}, "e2e": {}})
+
+
+async def test_requests_that_died_with_their_server_stay_slow_but_are_not_overdue() -> None:
+    """No counter falls here that could tell the restart: nothing had ended before it."""
+    before, after = Servers(), Servers()
+    before.under_way("e2e", 21.0, 4)
+    after.under_way("e2e", 21.0, 1)
+    with (port := Port(before)).exposed() as url:
+        async with ScrapedTelemetry([url]) as telemetry:
+            await telemetry.totals(["v1"], LIMITS)
+            port.process = after
+            totals = (await telemetry.totals(["v1"], LIMITS))["v1"]
+            assert (totals.overdue, totals.timings["e2e"]["short"]) == (1, Timing(4, 4))
+            after.under_way("e2e", 21.0, 3)
+            assert (await telemetry.totals(["v1"], LIMITS))["v1"].timings["e2e"]["short"] == Timing(6, 6)
+
+
+async def test_answers_and_what_was_odd_about_them_are_the_servers_own_counts() -> None:
+    gateway, servers = Gateway(), Servers()
+    gateway.ended("source", "200", "-", 7)
+    servers.answered(9, "empty", "repeated", "empty")
+    totals = await read(gateway, servers)
+    assert (totals.answered, totals.completed, totals.behaviour) == (7, 9, {"empty": 2, "repeated": 1})
+
+
+async def test_a_distribution_is_that_of_all_users_requests() -> None:
+    one, other = Servers(), Servers()
+    one.first_token(0.1, 30.0)
+    one.first_token(0.01, prompt="long")
+    other.first_token(0.1)
+    other.first_token(9.0, traffic="synthetic")
+    with exposed(one.registry) as first, exposed(other.registry) as second:
+        async with ScrapedTelemetry([first, second]) as telemetry:
+            found = await telemetry.distributions(["v1", "v2"])
+    assert found == {"v1": {"ttft": {0.05: 1, 0.5: 3, 20.0: 3, inf: 4}}}
+
+
+async def test_a_scrape_knows_no_past() -> None:
+    async with ScrapedTelemetry(["http://127.0.0.1:1"]) as telemetry:
+        assert await telemetry.past("v1", LIMITS, timedelta(minutes=1), 10) == ()
 
 
 async def test_sources_are_added_up_per_version() -> None:
@@ -187,26 +200,47 @@ async def test_a_version_without_a_series_is_absent() -> None:
             assert list(await telemetry.totals(["v2", "v1"], LIMITS)) == ["v1"]
 
 
+async def test_a_version_whose_series_are_gone_is_absent_until_they_are_back() -> None:
+    before, after = Gateway(), Gateway()
+    before.started("v1", 100)
+    with (port := Port(before)).exposed() as url:
+        async with ScrapedTelemetry([url]) as telemetry:
+            await telemetry.totals(["v1"], LIMITS)
+            port.process = after
+            assert await telemetry.totals(["v1"], LIMITS) == {}
+            after.started("v1", 3)
+            assert (await telemetry.totals(["v1"], LIMITS))["v1"].started == 103
+
+
 async def test_totals_go_on_when_a_source_starts_again() -> None:
     before, after = Gateway(), Gateway()
     before.started("v1", 100)
     after.started("v1", 3)
-    with exposed(before.registry) as url:
-        telemetry = ScrapedTelemetry([url])
-        assert (await telemetry.totals(["v1"], LIMITS))["v1"].started == 100
-        before.registry.unregister(before._started)
-        before.registry.register(after._started)
-        assert (await telemetry.totals(["v1"], LIMITS))["v1"].started == 103
-        await telemetry.aclose()
+    with (port := Port(before)).exposed() as url:
+        async with ScrapedTelemetry([url]) as telemetry:
+            assert (await telemetry.totals(["v1"], LIMITS))["v1"].started == 100
+            port.process = after
+            assert (await telemetry.totals(["v1"], LIMITS))["v1"].started == 103
 
 
 async def test_a_limit_between_the_edges_is_refused_with_the_edges() -> None:
     servers = Servers()
-    servers.timed("time_to_first_token", 0.1)
+    servers.first_token(0.1)
     with exposed(servers.registry) as url:
         async with ScrapedTelemetry([url]) as telemetry:
             with pytest.raises(BadInput, match=r"latency.ttft: 0.3 s is no bucket edge .* in seconds: 0.05, 0.5, 20"):
                 await telemetry.totals(["v1"], {"ttft": 0.3})
+
+
+async def test_a_deadline_between_the_edges_is_refused_with_the_edges() -> None:
+    servers = Servers()
+    servers.ended(1.0)
+    with exposed(servers.registry) as url:
+        async with ScrapedTelemetry([url]) as telemetry:
+            with pytest.raises(
+                BadInput, match=r"errors.in_flight: 60 s is no bucket edge .* in seconds: 0.05, 0.5, 20"
+            ):
+                await telemetry.totals(["v1"], {"in_flight": 60.0})
 
 
 async def test_a_source_that_does_not_answer_is_named() -> None:
@@ -218,7 +252,13 @@ async def test_a_source_that_does_not_answer_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["<html>log in first</html>", "ok", '# TYPE a counter\nistio_requests_total{traffic="user" 1']
+    "page",
+    [
+        "<html>log in first</html>",
+        "ok",
+        '# TYPE a counter\nistio_requests_total{traffic="user" 1',
+        '# TYPE a counter\nistio_requests_total{traffic="user"} NaN',
+    ],
 )
 async def test_a_page_that_is_no_exposition_is_not_read_as_no_data(page: str) -> None:
     with answering(page) as url:
