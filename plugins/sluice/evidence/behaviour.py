@@ -24,7 +24,7 @@ _FOREIGN_SHARE = 0.2
 
 REFUSALS = (
     # English
-    "i'm sorry", "i am sorry", "sorry, ", "i apologize", "i apologise", "my apologies", "i can't", "i cannot",
+    "i'm sorry", "i am sorry", "sorry,", "i apologize", "i apologise", "my apologies", "i can't", "i cannot",
     "i can not", "i'm unable", "i am unable", "i'm not able", "i am not able", "i won't", "i will not", "as an ai",
     "unfortunately, i can", "i must decline",
     # German, French, Spanish, Portuguese, Italian

@@ -52,8 +52,8 @@ async def score(prompt: Prompt, text: str) -> float:
 
 
 def answer_in(prompt: Prompt, text: str) -> str | None:
-    """The text after the model's thoughts; None if they never end. Chat templates may open them in the prompt."""
-    opened_by_prompt = "<think>" in prompt.prompt.rpartition("</think>")[2]
+    """The text after the model's thoughts; None if they never end. Chat templates may open them at the prompt's end."""
+    opened_by_prompt = prompt.prompt.rstrip().endswith("<think>")
     _thoughts, end, after = text.rpartition("</think>")
     if "<think>" in after or (opened_by_prompt and not end):
         return None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sluice.errors import BadInput
+from sluice.evidence.mathematics import worker
 from sluice.evidence.prompts import read_prompts
 from sluice.ports import Prompt
 
@@ -47,6 +48,13 @@ def test_prompts_come_in_the_files_order(tmp_path: Path) -> None:
         (LINE | {"scorer": "numeric", "answer": "two"}, "answer: 'two' is no answer for the scorer numeric"),
         (LINE | {"scorer": "choice", "answer": "AB"}, "answer: 'AB' is no answer for the scorer choice"),
         (LINE | {"scorer": "json", "answer": "{"}, "answer: '{' is no answer for the scorer json"),
+        (LINE | {"scorer": "regex", "answer": "[0-9]*"}, "answer: .* .an empty answer would count as right"),
+        (LINE | {"scorer": "regex", "answer": "a{99999999999}"}, "answer: .* is no answer for the scorer regex"),
+        (LINE | {"scorer": "json", "answer": "NaN"}, "answer: 'NaN' is no answer for the scorer json"),
+        (LINE | {"answer": " "}, "answer: is ' '; write a text that is not empty"),
+        (LINE | {"prompt": "\ud800"}, "prompt: .* half a character"),
+        ('{"answer": "1", "answer": "2"}', "the line is broken JSON .a field is written twice"),
+        ("[" * 100_000, "the line is broken JSON"),
         (LINE | {"id": "a-0"}, "id: 'a-0' is already line 1's; give it another one"),
     ],
 )
@@ -56,6 +64,31 @@ def test_a_bad_line_is_named_with_its_field_and_remedy(
     path = write(tmp_path, LINE | {"id": "a-0"}, line)
     with pytest.raises(BadInput, match=rf"prompts\.jsonl:2: {complaint}"):
         read_prompts(path)
+
+
+def test_the_answer_of_a_rubric_is_its_criterion(tmp_path: Path) -> None:
+    line = LINE | {"scorer": "rubric", "answer": "names the source of each claim"}
+    assert read_prompts(write(tmp_path, line)) == (Prompt(**line),)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_reference_that_is_no_mathematics_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, LINE | {"scorer": "math"}, LINE | {"id": "a-2", "scorer": "math", "answer": "\\frac{"})
+    with pytest.raises(
+        BadInput, match=r"prompts\.jsonl:2: answer: .* is no answer for the scorer math .write a number"
+    ):
+        read_prompts(path)
+
+
+@pytest.mark.slow
+def test_math_without_its_package_is_named_when_the_set_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "math_verify.py").write_text("raise ImportError('No module named math_verify')")
+    monkeypatch.syspath_prepend(tmp_path)
+    worker().close()  # one that runs has the package already
+    with pytest.raises(BadInput, match=r'jsonl:1: scorer: .* `pip install "math-verify\[antlr4_13_2\]"`'):
+        read_prompts(write(tmp_path, LINE | {"scorer": "math"}))
 
 
 def test_an_empty_prompt_set_judges_nothing(tmp_path: Path) -> None:
