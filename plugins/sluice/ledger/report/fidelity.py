@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sluice.ledger.report.records import verdict_of
+
 WORST = 8
 
 
@@ -35,7 +37,7 @@ def fidelity_of(examined: Mapping[str, Any], limit: float | None) -> Fidelity | 
         return None
     texts = [Text(str(prompt), float(nats), int(tokens)) for prompt, nats, tokens in examined["fidelity"] or ()]
     tokens = sum(text.tokens for text in texts)
-    verdict: Mapping[str, Any] = next((one for one in examined.get("verdicts", ()) if one["gate"] == "fidelity"), {})
+    verdict = verdict_of(examined, "fidelity")
     return Fidelity(
         sentence=verdict.get("sentence", ""),
         outcome=verdict.get("outcome", ""),

@@ -92,6 +92,7 @@ def _step(
     observed = field(look, "share.numbers.observed_percent", last.observed_percent if last else None)
     end = decided.at if decided else last.at if last else shift.at
     hold = seconds_of(policy.get("soak") if soaking else steps[step].get("hold")) or 0.0
+    rest = "decision" if soaking else "evidence" if step == len(steps) - 1 else "requests"
     return StepTold(
         name=step_name(step, len(steps)),
         desired=shift.data.get("weights", {}).get(version, 0),
@@ -100,7 +101,7 @@ def _step(
         seconds=(end - shift.at).total_seconds(),
         action=look.get("action", ""),
         sentence=look.get("sentence", "not decided yet"),
-        waits=_waits(shift.at, end, None if soaking else _agreed_at(looks, observed), hold, soaking),
+        waits=_waits(shift.at, end, None if soaking else _agreed_at(looks, observed), hold, soaking, rest),
     )
 
 
@@ -115,15 +116,15 @@ def _agreed_at(looks: Sequence[LookAt], observed: float | None) -> datetime | No
 
 
 def _waits(
-    start: datetime, end: datetime, agreed: datetime | None, hold_seconds: float, soaking: bool
+    start: datetime, end: datetime, agreed: datetime | None, hold_seconds: float, soaking: bool, rest: str
 ) -> tuple[Wait, ...]:
-    """The stretches from `start` to `end`: for the share, the hold, the evidence; without those of no length."""
+    """The stretches from `start` to `end`: for the share, the hold, the `rest`; without those of no length."""
     marks = [(start, "")]
     if agreed is not None:
-        marks.append((agreed, "the observed share to agree"))
+        marks.append((agreed, "share to agree"))
     if agreed is not None or soaking:
         held = min(end, (agreed or start) + timedelta(seconds=hold_seconds))
-        marks.append((held, "the end of the soak" if soaking else "the hold"))
-    marks.append((end, "the evidence" if len(marks) > 1 else "the verdict"))
+        marks.append((held, "soak" if soaking else "hold"))
+    marks.append((end, rest if len(marks) > 1 else "decision"))
     waits = [Wait(what, (until - since).total_seconds()) for (since, _), (until, what) in itertools.pairwise(marks)]
     return tuple(wait for wait in waits if wait.seconds >= 0.05)

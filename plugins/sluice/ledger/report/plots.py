@@ -49,7 +49,7 @@ def ladder(told: Ladder, start: datetime, end: datetime) -> str:
             color=LIGHT["ink"],
             label="observed share since the step began",
         )
-        axes.set_ylim(0, 104)
+        axes.set_ylim(0, min(104.0, 1.3 * max([*weights, *(point.percent for point in told.observed)])))
         axes.yaxis.set_major_formatter(PercentFormatter())
         axes.set_ylabel("canary's share")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
@@ -161,7 +161,7 @@ def _readings(series: Series, scale: Callable[[datetime], float]) -> tuple[list[
     values: list[float] = []
     before = None
     for reading in series.readings:
-        if before is not None and reading.step != before:
+        if series.promotes and before is not None and reading.step != before:
             times.append(math.nan)
             values.append(math.nan)
         times.append(scale(reading.at))

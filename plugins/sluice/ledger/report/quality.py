@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sluice.ledger.report.records import ROLES, field
+from sluice.ledger.report.records import ROLES, field, verdict_of
 
 LONGEST = 6_000
 """Characters of one text on the page; the rest stands in the ledger."""
@@ -79,7 +79,7 @@ def quality_of(examined: Mapping[str, Any]) -> Quality | None:
     scores = {pair[0]: pair for pair in pairs}
     changed = sorted((_changed(one, scores) for one in examined.get("changed_sides", ())), key=_gain)
     shown = {one.prompt_id for one in changed[:MOST_CHANGED]}
-    verdict = examined.get("verdict", {})
+    verdict = verdict_of(examined, "quality")
     return Quality(
         sentence=verdict.get("sentence", ""),
         outcome=verdict.get("outcome", ""),

@@ -23,6 +23,12 @@ def field(record: Mapping[str, Any], path: str, default: Any) -> Any:
     return default if value is None else value
 
 
+def verdict_of(examined: Mapping[str, Any], gate: str) -> Mapping[str, Any]:
+    """A gate's verdict of the examination; empty if it gave none."""
+    verdicts = [*examined.get("verdicts", ()), examined.get("verdict") or {}]
+    return next((verdict for verdict in verdicts if verdict.get("gate") == gate), {})
+
+
 def seconds_of(written: Any) -> float | None:
     """A duration as policies are recorded (`0.5s`), in seconds; None if it is none."""
     try:

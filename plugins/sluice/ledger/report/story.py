@@ -13,6 +13,7 @@ from typing import Any
 from sluice.ledger.report.behaviour import Event, events_of
 from sluice.ledger.report.contract import Contract, contract_of
 from sluice.ledger.report.evalues import Panel, panels_of
+from sluice.ledger.report.examination import Burst, bursts_of, examination_of
 from sluice.ledger.report.fidelity import Fidelity, fidelity_of
 from sluice.ledger.report.ladder import Ladder, ladder_of
 from sluice.ledger.report.latency import Curves, curves_of
@@ -62,7 +63,11 @@ class Story:
     overhead_seconds: float
     tasks: tuple[Task, ...]
     ladder: Ladder
+    examination: tuple[Panel, ...]
+    """The e-values at which the examination ended."""
     panels: tuple[Panel, ...]
+    """The e-values over the ladder."""
+    bursts: tuple[Burst, ...]
     latency: Curves
     quality: Quality | None
     contract: Contract | None
@@ -127,10 +132,12 @@ def story_of(entries: Sequence[Entry], looks: Sequence[LookAt]) -> Story:
         overhead_seconds=row["overhead_seconds"],
         tasks=_tasks(row["tasks"]),
         ladder=ladder_of(entries, looks, version, policy),
+        examination=examination_of(entries),
         panels=panels_of(looks),
+        bursts=bursts_of(last_of(entries, "calibrated")),
         latency=curves_of(entries, version, last_good, limits),
         quality=quality_of(examined),
-        contract=contract_of(last_of(entries, "contract")),
+        contract=contract_of(last_of(entries, "contract"), field(policy, "gates.contract.forbid", ())),
         events=events_of(entries, version, last_good),
         fidelity=fidelity_of(examined, field(policy, "gates.fidelity.limit", None)),
         verdicts=told_of(entries, looks, len(policy.get("steps", ()))),
