@@ -76,7 +76,7 @@ async def drill(
         return done
     try:
         await ports.lease.acquire(release, policy.lease)
-        planned = await _planned(ports, policy, fault, release, requested_by, root)
+        planned = await _tried_again(ports, partial(_planned, ports, policy, fault, release, requested_by, root))
         progress(f"{fault}: {planned.revision.name} with {planned.settings['fault']} is version {planned.version}")
         await _examined(ports, planned, root, lambda line: progress(f"{fault}: {line}"))
     except SluiceError as error:
@@ -203,13 +203,16 @@ def _blocked_by(planned: Plan, entries: Sequence[Entry]) -> tuple[str, str]:
     """The gate whose regression ended the release, "" if something else did; and the sentence that says it."""
     examined, settled = _last(entries, "examined"), _last(entries, "settled")
     reason = settled["reason"] if settled else cause(planned, entries)
-    if examined and settled and reason == DRY_RUN:
-        return "", f"not blocked, users would have seen it: {examined['verdict']['sentence']}"
-    if not examined or examined["verdict"]["sentence"] not in reason:
+    if not examined:
         return "", f"nothing is proven, because it did not come to a verdict: {reason}"
-    if examined["verdict"]["outcome"] != Outcome.regression:
-        return "", f"nothing is proven, because the gates could not tell: {examined['verdict']['sentence']}"
-    return examined["verdict"]["gate"], examined["verdict"]["sentence"]
+    outcome, sentence = examined["verdict"]["outcome"], examined["verdict"]["sentence"]
+    if outcome == Outcome.non_inferior and reason == DRY_RUN:
+        return "", f"not blocked, users would have seen it: {sentence}"
+    if sentence not in reason:
+        return "", f"nothing is proven, because something else ended it: {reason}"
+    if outcome != Outcome.regression:
+        return "", f"nothing is proven, because the gates could not tell: {sentence}"
+    return examined["verdict"]["gate"], sentence
 
 
 def _last(entries: Sequence[Entry], kind: str) -> Any:
