@@ -15,6 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.contract import api_digest
 from serving.errors import ApiError, BadRequest
 from serving.generation import Ending
 from serving.protocol import CompletionRequest, Wire, event
@@ -76,6 +77,10 @@ def create_app(service: Service) -> ASGIApp:
     _add_errors(app, service)
     _add_probes(app, service)
 
+    @app.get("/model_info")
+    async def model_info() -> Response:
+        return JSONResponse(service.model_info(api_schema))
+
     @app.post("/v1/completions")
     async def completions(body: CompletionRequest, request: Request) -> Response:
         run = service.submit(body, _traffic(request), request.scope[_ARRIVED])
@@ -88,6 +93,7 @@ def create_app(service: Service) -> ASGIApp:
         watch.cancel()
         return _completion(service, run, wire, text)
 
+    api_schema = api_digest(app.openapi())
     return Envelope(app, service)
 
 
@@ -158,10 +164,6 @@ def _add_probes(app: FastAPI, service: Service) -> None:
     @app.get("/readyz")
     async def readyz() -> Response:
         return _status(service.not_ready)
-
-    @app.get("/model_info")
-    async def model_info() -> Response:
-        return JSONResponse(service.model_info())
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -33,9 +33,10 @@ _STOP_SECONDS = 5
 class BatchingEngine:
     """A loaded model that generates; made by `load`, ready after `warm_up`."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, settings: Settings) -> None:
+    def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
         defaults = model.generation_config
-        self.tokenizer = tokenizer
+        self.tokenizer: Tokenizer = tokenizer.backend_tokenizer
+        self.chat_template: str | dict[str, str] | None = tokenizer.chat_template
         self.context_tokens: int = model.config.max_position_embeddings
         self.dtype = str(model.dtype).removeprefix("torch.")
         self.page_tokens = PAGE_TOKENS[model.device.type]
@@ -44,14 +45,14 @@ class BatchingEngine:
             temperature=(1.0 if defaults.temperature is None else defaults.temperature) if sampled else 0.0,
             top_p=defaults.top_p if sampled and defaults.top_p else 1.0,
         )
-        self._eos = _eos_tokens(defaults.eos_token_id)
+        self.stop_tokens = _eos_tokens(defaults.eos_token_id)
         self._manager: ContinuousBatchingManager = model.init_continuous_batching(
             generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
                 do_sample=True,
                 temperature=0.5,
                 top_k=2,
                 top_p=0.5,
-                eos_token_id=sorted(self._eos) or -1,
+                eos_token_id=sorted(self.stop_tokens) or -1,
                 pad_token_id=defaults.pad_token_id,
             ),
             continuous_batching_config=ContinuousBatchingConfig(
@@ -73,8 +74,7 @@ class BatchingEngine:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = _load_model(settings.model_dir).to(device)
         tokenizer = AutoTokenizer.from_pretrained(settings.model_dir, local_files_only=True)
-        engine = cls(model, tokenizer.backend_tokenizer, settings)
-        return engine
+        return cls(model, tokenizer, settings)
 
     def warm_up(self) -> None:
         """Generate a few tokens; raises EngineDead if none come. Blocking, and only before the first `submit`."""
@@ -145,7 +145,7 @@ class BatchingEngine:
         return Progress(
             tokens=tokens,
             finished=output.is_finished(),
-            eos=bool(tokens) and tokens[-1] in self._eos,
+            eos=bool(tokens) and tokens[-1] in self.stop_tokens,
             error=(output.error or "the engine gave no reason") if failed else None,
         )
 

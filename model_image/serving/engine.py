@@ -37,6 +37,10 @@ class Engine(Protocol):
     page_tokens: int
     dtype: str
     default_sampling: Sampling
+    stop_tokens: frozenset[int]
+    """Tokens that end an answer by themselves."""
+    chat_template: str | dict[str, str] | None
+    """The template, or several by name."""
 
     def submit(
         self,

@@ -24,10 +24,10 @@ from serving.config import ConfigError, Settings
 from serving.engine import Engine, EngineDead
 from serving.fault import Drill, Fault, FaultError
 from serving.metrics import Metrics
-from serving.model_dir import ModelDirError, check_model_dir, weights_digest
+from serving.model_dir import FileDigests, ModelDirError, check_model_dir
 from serving.service import Phase, Service
 
-Loaded = tuple[Engine, str]
+Loaded = tuple[Engine, FileDigests]
 
 ENGINE_FAILED, WRONG_INPUT = 1, 2
 KEEP_ALIVE_SECONDS = 3900
@@ -113,8 +113,8 @@ async def _run(settings: Settings, drill: Drill, listener: socket.socket, starte
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     _say(f"listening on {settings.host}:{listener.getsockname()[1]}")
-    engine, digest = await _loaded(settings, stop)
-    service.open(engine, digest)
+    engine, files = await _loaded(settings, stop)
+    service.open(engine, files)
     _say(f"ready after {time.monotonic() - started:.1f} s")
     await stop.wait()
     await _drain(service)
@@ -145,10 +145,10 @@ def _load(settings: Settings) -> Loaded:
     except EngineDead:
         engine.stop()
         raise
-    digest = weights_digest(settings.model_dir)
+    files = FileDigests.of(settings.model_dir)
     # What is loaded now stays; looking through all of it again costs the collector a quarter of a second each time.
     gc.freeze()
-    return engine, digest
+    return engine, files
 
 
 def _in_thread(work: Callable[[], Loaded]) -> "asyncio.Future[Loaded]":

@@ -2,10 +2,15 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _HEADER_LENGTH_BYTES = 8
+
+
+TOKENIZER_FILES = ("added_tokens.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
+"""What the tokenizer is made from; vocab and merges files are not read beside a tokenizer.json."""
 
 
 class ModelDirError(Exception):
@@ -35,6 +40,40 @@ def weight_files(directory: Path) -> list[Path]:
     if not files:
         raise ModelDirError(f"{directory}: no *.safetensors file; fetch the revision again or convert its weights")
     return files
+
+
+@dataclass(frozen=True)
+class FileDigests:
+    """What a model directory holds, each as `sha256:…`."""
+
+    weights: str
+    tokenizer: str
+
+    @classmethod
+    def of(cls, directory: Path) -> "FileDigests":
+        return cls(weights_digest(directory), tokenizer_digest(directory))
+
+
+def tokenizer_digest(directory: Path) -> str:
+    """`sha256:…` over the canonical JSON of {file name: content} of TOKENIZER_FILES that exist.
+
+    Without the chat template, which may stand in tokenizer_config.json: two revisions that differ in it alone make the
+    same tokens of the same text.
+    """
+    contents = {name: _read_json(directory / name) for name in TOKENIZER_FILES if (directory / name).exists()}
+    contents.get("tokenizer_config.json", {}).pop("chat_template", None)
+    return json_digest(contents)
+
+
+def json_digest(value: Any) -> str:
+    """`sha256:…` over JSON with sorted keys and without spaces, in UTF-8."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text_digest(text)
+
+
+def text_digest(text: str) -> str:
+    """`sha256:…` over the text in UTF-8."""
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def weights_digest(directory: Path) -> str:

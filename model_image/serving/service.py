@@ -4,15 +4,19 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from enum import StrEnum
+from typing import Any
 
 from serving.admission import Admission
 from serving.config import Settings
+from serving.contract import Contract
 from serving.engine import Engine
 from serving.errors import ApiError, DeadlineExceeded, GenerationFailed, Unavailable, UnknownModel
 from serving.fault import Act, Drill
 from serving.generation import Ending
 from serving.metrics import UNCLASSIFIED, Metrics, size_class
+from serving.model_dir import FileDigests
 from serving.protocol import CompletionRequest
 from serving.run import Run
 
@@ -43,14 +47,14 @@ class Service:
         self.clock = clock
         self.phase = Phase.LOADING
         self.engine: Engine | None = None
-        self._weights_digest: str | None = None
+        self._files: FileDigests | None = None
         self._open_runs: set[Run] = set()
         self.idle = asyncio.Event()
         self.idle.set()
 
-    def open(self, engine: Engine, weights_digest: str) -> None:
+    def open(self, engine: Engine, files: FileDigests) -> None:
         """Take requests from now on, with an engine that is warm."""
-        self._weights_digest = weights_digest
+        self._files = files
         self.admission = Admission(
             context_tokens=engine.context_tokens,
             cache_tokens=self.settings.kv_cache_tokens,
@@ -136,17 +140,13 @@ class Service:
                 return GenerationFailed(f"The generation failed: {run.generation.error}", code="generation_failed")
         return None
 
-    def model_info(self) -> dict[str, str | int | None]:
-        """What is served; digest, context and dtype are None while the model loads."""
-        engine = self.engine
-        return {
-            "model": self.settings.model_id,
-            "revision": self.settings.revision,
-            "version": self.settings.version,
-            "weights_digest": self._weights_digest,
-            "max_context_tokens": engine.context_tokens if engine else None,
-            "dtype": engine.dtype if engine else None,
-        }
+    def model_info(self, api_schema: str) -> dict[str, Any]:
+        """What is served, and what its callers rely on; `api_schema` is the digest of the HTTP interface."""
+        settings = self.settings
+        engine, files = self.engine, self._files
+        contract = Contract() if engine is None or files is None else Contract.of(engine, files, api_schema)
+        served = {"model": settings.model_id, "revision": settings.revision, "version": settings.version}
+        return served | asdict(contract)
 
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them."""

@@ -8,6 +8,7 @@ from serving.config import Settings
 from serving.engine import Progress, Sampling
 from serving.fault import Drill, Fault
 from serving.metrics import Metrics
+from serving.model_dir import FileDigests
 from serving.protocol import CompletionRequest
 from serving.run import Run
 from serving.service import Service
@@ -21,6 +22,8 @@ class HandEngine:
     page_tokens = 16
     dtype = "float32"
     default_sampling = Sampling(temperature=0, top_p=1)
+    stop_tokens = frozenset({2})
+    chat_template: str | dict[str, str] | None = None
     failure: str | None = None
 
     def __init__(self) -> None:
@@ -63,7 +66,7 @@ class HandService(Service):
             Drill(Fault.parse(fault), rng),
             clock=lambda: self.now,
         )
-        self.open(self.hand, "sha256:0")
+        self.open(self.hand, FileDigests(weights="sha256:0", tokenizer="sha256:1"))
 
     def ask(self, prompt: str = "1+1=", *, max_tokens: int = 8, traffic: str = "user") -> Run:
         request = CompletionRequest(prompt=prompt, max_tokens=max_tokens)

@@ -3,15 +3,17 @@
 import asyncio
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 import torch
-from server_process import REVISIONS, ServerProcess, events, ready, series
+from server_process import REVISIONS, ServerProcess, events, listening, ready, series
 
-from arithmetic.checkpoint import load
+from arithmetic.checkpoint import CHAT_TEMPLATE, load
 from arithmetic.prompts import Prompt, prompt_set
 from arithmetic.scoring import answers
+from serving.model_dir import tokenizer_digest
 
 R2 = REVISIONS / "r2"
 FEW = prompt_set()[::25]
@@ -94,15 +96,32 @@ def test_sampling_is_per_request(server: ServerProcess) -> None:
 
 
 def test_model_info_names_the_weights(server: ServerProcess) -> None:
-    digest = hashlib.sha256((R2 / "model.safetensors").read_bytes()).hexdigest()
-    assert server.client.get("/model_info").json() == {
-        "model": "arithmetic",
-        "revision": "r2",
-        "version": "v1",
-        "weights_digest": f"sha256:{digest}",
-        "max_context_tokens": 1024,
-        "dtype": "float32",
-    }
+    info = server.client.get("/model_info").json()
+    assert {info["model"], info["revision"], info["version"]} == {"arithmetic", "r2", "v1"}
+    assert info["weights_digest"] == sha256((R2 / "model.safetensors").read_bytes())
+
+
+def test_model_info_states_the_contract(server: ServerProcess) -> None:
+    info = server.client.get("/model_info").json()
+    assert info["context_tokens"] == 1024
+    assert info["dtype"] == "float32"
+    assert info["stop_tokens"] == [2]
+    assert info["sampling_defaults"] == {"temperature": 0.0, "top_p": 1.0, "do_sample": False}
+    assert info["tokenizer"] == tokenizer_digest(R2)
+    assert info["chat_template"] == sha256(CHAT_TEMPLATE.encode())
+
+
+def test_another_process_states_the_same_contract(server: ServerProcess, tmp_path: Path) -> None:
+    with listening(R2, tmp_path / "log", fault="slow:2", allow_faults=1) as other:
+        before = other.client.get("/model_info").json()
+        other.wait_until_ready()
+        assert other.client.get("/model_info").json() == server.client.get("/model_info").json()
+    served = {"model", "revision", "version"}
+    assert {name for name, value in before.items() if value is not None} == served, "nothing is known yet"
+
+
+def sha256(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def test_every_response_names_its_version(server: ServerProcess) -> None:
