@@ -55,13 +55,19 @@ class RubricJudge:
     """A judge behind an OpenAI-compatible API. Close it, or use it as an async context manager."""
 
     def __init__(self, key: str = "", *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """`key`: sent as bearer token unless empty; `sleep`: waits between attempts, in seconds."""
+        """`key`: sent as bearer token unless empty; `sleep`: waits between attempts, in seconds.
+
+        Raises BadInput for a key that no header can carry.
+        """
+        key = key.strip()
+        if not (key.isascii() and key.isprintable()):
+            raise BadInput("SLUICE_JUDGE_KEY holds characters that no key has; copy it anew")
         self.judgements = 0
         """Questions that were answered, two for each comparison of different answers."""
         self.unparsable = 0
         """Of those, how many were answered by something else than A, B or tie."""
         self._sleep = sleep
-        headers = {"Authorization": f"Bearer {key.strip()}"} if key.strip() else {}
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.AsyncClient(headers=headers, timeout=None)  # the rubric's timeout is for a whole judgement
 
     async def __aenter__(self) -> RubricJudge:
