@@ -246,11 +246,11 @@ async def test_odd_answers_are_counted_in_probes_and_in_users_answers() -> None:
     assert seen.stable.answers > 0
 
 
-async def test_fidelity_is_the_mean_over_tokens_and_names_the_worst() -> None:
+async def test_fidelity_is_the_mean_over_prompts_and_names_the_worst() -> None:
     texts = [["a1", 0.1, 30], ["a2", 0.5, 10]]
     story = told(replaced(await releases.dry_run(), "examined", fidelity=texts))
     assert story.fidelity is not None
-    assert story.fidelity.mean == pytest.approx(0.2)
+    assert story.fidelity.mean == pytest.approx(0.3)
     assert [text.prompt_id for text in story.fidelity.worst] == ["a2", "a1"]
 
 

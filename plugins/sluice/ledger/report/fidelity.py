@@ -20,7 +20,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """`mean`: nats per token over all tokens; None if no text could be compared."""
+    """`mean`: nats per token, of the prompts' own means, as the gate has it; None if none could be compared."""
 
     sentence: str
     outcome: str
@@ -36,14 +36,13 @@ def fidelity_of(examined: Mapping[str, Any], limit: float | None) -> Fidelity | 
     if "fidelity" not in examined:
         return None
     texts = [Text(str(prompt), float(nats), int(tokens)) for prompt, nats, tokens in examined["fidelity"] or ()]
-    tokens = sum(text.tokens for text in texts)
     verdict = verdict_of(examined, "fidelity")
     return Fidelity(
         sentence=verdict.get("sentence", ""),
         outcome=verdict.get("outcome", ""),
         texts=len(texts),
-        tokens=tokens,
-        mean=sum(text.nats_per_token * text.tokens for text in texts) / tokens if tokens else None,
+        tokens=sum(text.tokens for text in texts),
+        mean=sum(text.nats_per_token for text in texts) / len(texts) if texts else None,
         limit=limit,
         worst=tuple(sorted(texts, key=lambda text: -text.nats_per_token)[:WORST]),
     )

@@ -22,7 +22,10 @@ WIDTH = 9.0
 """Inches, of all figures: so their texts are of one size on the page."""
 LOWEST, HIGHEST = 1e-3, 1e6
 """E-values beyond are drawn at the edge: there they say nothing else."""
+MARGIN = 1.02
+"""How much longer than the release its time axis is, so that its end is seen."""
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
+FEW = 0.001
 _FULL_NAMES = {
     "ttft": "time to first token",
     "tpot": "time per output token",
@@ -37,7 +40,7 @@ def ladder(told: Ladder, start: datetime, end: datetime) -> str:
         figure, axes = _figure(2.5)
         scale = _time_axis(axes, start, end)
         points = [(start, 0.0), *((point.at, point.percent) for point in told.desired)]
-        times = [scale(at) for at, _ in points] + [scale(end)]
+        times = [scale(at) for at, _ in points] + [MARGIN * scale(end)]
         weights = [percent for _, percent in points] + [points[-1][1]]
         axes.fill_between(times, weights, step="post", color=LIGHT["canary"], alpha=0.12, linewidth=0)
         axes.step(times, weights, where="post", color=LIGHT["canary"], label="desired weight")
@@ -127,7 +130,7 @@ def _time_axis(axes: Axes, start: datetime, end: datetime, *, label: bool = True
     unit, seconds = next(
         (unit for unit in (("hours", 3600.0), ("minutes", 60.0)) if length >= 4 * unit[1]), ("seconds", 1.0)
     )
-    axes.set_xlim(0, length / seconds)
+    axes.set_xlim(0, MARGIN * length / seconds)
     if label:
         axes.set_xlabel(f"{unit} since the release was triggered")
     return lambda at: (at - start).total_seconds() / seconds
@@ -152,7 +155,7 @@ def _panel(axes: Axes, panel: Panel, scale: Callable[[datetime], float]) -> None
         )
     _e_axis(axes, panel)
     axes.set_title(panel.gate, fontweight="bold")
-    axes.legend(loc="center left", bbox_to_anchor=(1.05, 0.5), borderaxespad=0, handlelength=2.4)
+    axes.legend(loc="center left", bbox_to_anchor=(1.09, 0.5), borderaxespad=0, handlelength=2.4)
 
 
 def _readings(series: Series, scale: Callable[[datetime], float]) -> tuple[list[float], list[float]]:
@@ -185,15 +188,13 @@ def _power(value: float) -> str:
 
 
 def _distribution(axes: Axes, metric: Metric) -> None:
-    edges = [point.edge for curve in metric.curves for point in curve.points if 0 < point.edge < math.inf]
-    right = 1.3 * max([*edges, metric.limit_seconds or 0.0])
+    left, right = _range(metric)
     for curve in metric.curves:
         _curve(axes, curve, right)
     if metric.limit_seconds is not None:
         axes.axvline(metric.limit_seconds, color=LIGHT["bad"], linewidth=1.1, linestyle=_DASHES[1], label="limit")
     axes.set_xscale("log")
-    low = min((point.edge for curve in metric.curves for point in curve.points if point.share > 0), default=0.001)
-    axes.set_xlim(max(low / 2.5, 1e-4), right)
+    axes.set_xlim(left, right)
     axes.set_ylim(0, 1.02)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _duration(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -201,8 +202,17 @@ def _distribution(axes: Axes, metric: Metric) -> None:
     axes.set_title(f"{metric.name} · {_FULL_NAMES[metric.name]}")
 
 
+def _range(metric: Metric) -> tuple[float, float]:
+    """From where hardly a request was so fast to where hardly one was slower, and to the limit."""
+    points = [point for curve in metric.curves for point in curve.points if 0 < point.edge < math.inf]
+    limit = [metric.limit_seconds] if metric.limit_seconds else []
+    low = [point.edge for point in points if point.share > FEW] + limit
+    high = [point.edge for point in points if FEW < point.share < 1 - FEW] + limit
+    return 0.5 * min(low, default=0.001), 2.0 * max(high, default=1.0)
+
+
 def _curve(axes: Axes, curve: Curve, right: float) -> None:
-    points = [point for point in curve.points if point.edge < math.inf]
+    points = [point for point in curve.points if point.edge < right]
     edges = [*(point.edge for point in points), right]
     last = points[-1] if points else curve.points[-1]
     share, low, high = (
