@@ -21,10 +21,13 @@ from sluice.cluster.lease import KubernetesLease, ModelLease, leases
 from sluice.cluster.traffic import KubernetesTraffic
 from sluice.cluster.workloads import KubernetesWorkloads
 from sluice.engine.plan import Plan, pinned_in
+from sluice.engine.replay import replay
 from sluice.errors import BadInput
+from sluice.evidence.behaviour import events
 from sluice.evidence.endpoint import HttpEndpoint
 from sluice.evidence.prometheus import PrometheusTelemetry
 from sluice.evidence.prompts import read_prompts
+from sluice.evidence.rubric import RubricJudge
 from sluice.evidence.scorers import score
 from sluice.evidence.telemetry import ScrapedTelemetry
 from sluice.guard import Claim, guard
@@ -32,7 +35,7 @@ from sluice.images.bundle import BundleImages
 from sluice.ledger.store import FsspecLedger
 from sluice.ledger.summary import summary
 from sluice.policy import ReleasePolicy
-from sluice.ports import Ports, Prompt
+from sluice.ports import Entry, Ports, Prompt
 from sluice.revisions.directory import DirectoryRevisions
 from sluice.settings import Settings
 
@@ -92,7 +95,14 @@ async def ports_for(settings: Settings, policy: ReleasePolicy) -> AsyncIterator[
     async with (
         telemetry_of(settings) as telemetry,
         connect(settings.kubeconfig) as client,
-        HttpEndpoint(settings.gateway_url, policy.serving.host, policy.model) as endpoint,
+        # A probe is given up when a user's request would count as failed.
+        HttpEndpoint(
+            settings.gateway_url,
+            policy.serving.host,
+            policy.model,
+            timeout_seconds=policy.gates.errors.in_flight.total_seconds(),
+        ) as endpoint,
+        RubricJudge(settings.judge_key) as judge,
     ):
         yield Ports(
             traffic=KubernetesTraffic(client, where),
@@ -106,6 +116,9 @@ async def ports_for(settings: Settings, policy: ReleasePolicy) -> AsyncIterator[
             clock=SystemClock(),
             prompts=_prompts,
             score=score,
+            compare=judge.compare,
+            events=partial(events, long_tokens=policy.gates.behaviour.long_tokens),
+            report=report,
         )
 
 
@@ -142,6 +155,25 @@ async def summaries(settings: Settings, model: str) -> list[dict[str, Any]]:
     return [
         {"release": release, **summary(await store.entries(model, release))} for release in await store.releases(model)
     ]
+
+
+async def report(entries: Sequence[Entry]) -> bytes:
+    """A release's page, HTML, whatever came of it."""
+    return await asyncio.to_thread(_rendered, entries)
+
+
+def _rendered(entries: Sequence[Entry]) -> bytes:
+    from sluice.ledger.report.looks import LookAt
+    from sluice.ledger.report.page import render  # the plotting library takes a second to import
+    from sluice.ledger.report.story import story_of
+
+    looks = [
+        LookAt(
+            look.at, look.step, look.weight, look.observed_percent, [verdict.to_record() for verdict in look.verdicts]
+        )
+        for look in replay(entries).looks
+    ]
+    return render(story_of(entries, looks))
 
 
 async def _prompts(path: Path) -> Sequence[Prompt]:

@@ -1,4 +1,4 @@
-"""The `sluice` command: lint a policy, run the guard, read the history. No Airflow."""
+"""The `sluice` command: write a policy, run the guard, read and replay what was. No Airflow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import getpass
 import json
 import secrets
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -14,25 +16,167 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sluice import policy, settings
+from sluice import policy, settings, tables
 from sluice.engine.drill import DrillResult
 from sluice.engine.drill import drill as drilled
 from sluice.engine.faults import Fault, drill_id
-from sluice.engine.plan import certifiable
-from sluice.errors import SluiceError
+from sluice.engine.feasibility import BASE_RATE, feasibility
+from sluice.engine.gates import Calibration
+from sluice.engine.recorded import Load, Recorded, calibration_in, load, recorded
+from sluice.errors import BadInput, SluiceError
 from sluice.evidence.prompts import read_prompts
+from sluice.ports import Entry, Prompt
+from sluice.release import last_good
+
+SHORTEST_PAST = timedelta(seconds=30)
+"""Prometheus scrapes every 15 s or so; shorter windows would be its interpolation."""
+PAST_WINDOWS = 720
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 
 @app.command()
-def lint(files: Annotated[list[Path], typer.Argument(help="Policy files; none: all of SLUICE_RELEASES")]) -> None:
-    """Check policies and what they name; every mistake with file, line and remedy."""
-    root = settings.read().root
-    for path in files:
+def lint(
+    files: Annotated[list[Path] | None, typer.Argument(help="Policy files; none: all of SLUICE_RELEASES")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Users' requests per second; none: the policy's, or measured")
+    ] = None,
+    base_rate: Annotated[float, typer.Option(help="Share of a healthy version's requests that fail")] = BASE_RATE,
+    slow_rate: Annotated[float, typer.Option(help="Share of them that are over a latency limit")] = BASE_RATE,
+) -> None:
+    """Check policies and whether they can work; every mistake with file, line and remedy. Warnings do not fail."""
+    where = settings.read()
+    chosen = files or sorted(where.releases.glob("*.yaml"))
+    if not chosen:
+        raise BadInput(f"{where.releases}: holds no policy (*.yaml); name a file, or set SLUICE_RELEASES")
+    results = [_lint(path, where, rate, base_rate, slow_rate) for path in chosen]
+    if not all(results):
+        raise typer.Exit(1)
+
+
+def _lint(path: Path, where: settings.Settings, rate: float | None, base_rate: float, slow_rate: float) -> bool:
+    """Say all that is wrong with one file; whether nothing is."""
+    try:
         chosen = policy.read(path)
-        certifiable(chosen, read_prompts(root / chosen.gates.quality.prompts))
-        typer.echo(f"{path}: {chosen.model}, ladder {' → '.join(map(str, chosen.ladder))} %: good")
+    except BadInput as mistake:
+        return _say(str(mistake).splitlines())
+    prompts, mistakes = _prompts(where.root / chosen.gates.quality.prompts)
+    measured, calibration = asyncio.run(_measured(where, chosen.model))
+    known = rate or chosen.rate or (measured.rate if measured else None)
+    found = feasibility(chosen, prompts, known, base_rate, slow_rate, calibration)
+    for warning in found.warnings:
+        typer.echo(f"sluice: {path}: warning: {warning}", err=True)
+    good = _say([f"{path}: {problem}" for problem in (*mistakes, *found.problems)])
+    ladder = " → ".join(map(str, chosen.ladder))
+    typer.echo(f"{path}: {chosen.model}, ladder {ladder} %: {'good' if good else 'refused'}")
+    for note in found.notes:
+        typer.echo(f"  {note}")
+    if found.steps:
+        tables.show_times(found)
+    return good
+
+
+def _prompts(path: Path) -> tuple[Sequence[Prompt] | None, Sequence[str]]:
+    """A prompt set, or what is wrong with it."""
+    try:
+        return read_prompts(path), ()
+    except BadInput as mistake:
+        return None, (f"gates.quality.prompts: {mistake}",)
+
+
+def _say(mistakes: Sequence[str]) -> bool:
+    for mistake in mistakes:
+        typer.echo(f"sluice: {mistake}", err=True)
+    return not mistakes
+
+
+async def _measured(where: settings.Settings, model: str) -> tuple[Load | None, Calibration]:
+    """What the last release with traffic measured."""
+    from sluice.assembly import ledger
+
+    store = ledger(where)
+    for release in reversed(await store.releases(model)):
+        entries = await store.entries(model, release)
+        found = load(recorded(entries))
+        if found is not None:
+            return found, calibration_in(entries)
+    return None, Calibration()
+
+
+@app.command()
+def tune(
+    file: Annotated[Path, typer.Argument(metavar="POLICY", help="A policy file")],
+    source: Annotated[
+        str, typer.Option("--from", help="`ledger` (SLUICE_LEDGER), a ledger's folder or URL, or `prometheus`")
+    ] = "ledger",
+    repetitions: Annotated[int, typer.Option(min=1, help="Releases to play, healthy and with each fault")] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed plays the same releases")] = 1,
+    output: Annotated[str, typer.Option(help="table or json")] = "table",
+) -> None:
+    """Play releases on recorded traffic: a policy's false alarms, and how soon it finds faults."""
+    from numpy.random import default_rng
+
+    from sluice.engine import tune as tuning
+
+    chosen = policy.read(file)
+    record = asyncio.run(_record(settings.read(), chosen, source))
+    found = tuning.tune(chosen, record, default_rng(seed), repetitions, lambda line: typer.echo(line, err=True))
+    if output == "json":
+        typer.echo(json.dumps(asdict(found) | {"sentences": found.sentences}, indent=2))
+        return
+    tables.show_tuned(found)
+
+
+async def _record(where: settings.Settings, chosen: policy.ReleasePolicy, source: str) -> Sequence[Recorded]:
+    """Stable's windows, oldest first."""
+    from sluice.assembly import ledger, ports_for
+
+    if source != "prometheus":
+        store = ledger(where if source == "ledger" else where.model_copy(update={"ledger": source}))
+        releases = await store.releases(chosen.model)
+        return [window for name in releases for window in recorded(await store.entries(chosen.model, name))]
+    window = max(chosen.tick, SHORTEST_PAST)
+    async with ports_for(where, chosen) as ports:
+        stable = last_good((await ports.traffic.read()).weights, chosen.model)
+        past = await ports.telemetry.past(stable, chosen.gates.limits_seconds, window, PAST_WINDOWS)
+    return [Recorded(pods, window.total_seconds()) for pods in past]
+
+
+@app.command()
+def replay(
+    model: str,
+    release: Annotated[str | None, typer.Argument(help="A release's id; none: the latest")] = None,
+) -> None:
+    """Compute every verdict of a release again from the ledger, and compare: they must be identical."""
+    from sluice.engine.replay import replay as replayed
+
+    name, entries = asyncio.run(_entries(settings.read(), model, release))
+    found = replayed(entries)
+    for one in found.compared:
+        what = (
+            one.recorded.get("outcome", "")
+            if one.same
+            else f"DIFFERS: {'; '.join(tables.differences(one.recorded, one.recomputed))}"
+        )
+        typer.echo(f"{name} entry {one.entry_number} {one.gate}: {what}")
+    same = sum(one.same for one in found.compared)
+    typer.echo(f"{name}: {same} of {len(found.compared)} verdicts are identical")
+    if not found.same:
+        raise typer.Exit(1)
+
+
+async def _entries(where: settings.Settings, model: str, release: str | None) -> tuple[str, Sequence[Entry]]:
+    from sluice.assembly import ledger
+
+    store = ledger(where)
+    known = await store.releases(model)
+    if not known or (release and release not in known):
+        raise BadInput(
+            f"{model}: the ledger {where.ledger} does not know {f'release {release}' if release else 'any release'}; "
+            f"`sluice history {model}` lists what it knows"
+        )
+    chosen = release or known[-1]
+    return chosen, await store.entries(model, chosen)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sluice.errors import BadInput
 from sluice.policy.durations import Duration
@@ -39,6 +39,8 @@ class Settings(BaseModel):
     """File with the bearer token that it wants; read anew for every query."""
     metrics_urls: tuple[str, ...] = ()
     """Without a Prometheus: expositions with the gateway's and the servers' series, separated by commas."""
+    judge_key: str = Field("", repr=False)
+    """Bearer key of the judge model that `gates.quality.rubric` names."""
     ledger: str = str(PROJECT / "var" / "ledger")
     """Folder or fsspec URL of the ledger."""
     bundles: Path = PROJECT / "var" / "bundles"

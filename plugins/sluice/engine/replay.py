@@ -14,7 +14,7 @@ from typing import Any
 from sluice.engine.evidence import Evidence
 from sluice.engine.examination import refold
 from sluice.engine.gates import UNMEASURED, Calibration
-from sluice.engine.plan import Plan, pinned_in
+from sluice.engine.plan import Plan
 from sluice.judge import Verdict
 from sluice.ports import Entry
 from sluice.release import NO_VERSION
@@ -56,9 +56,13 @@ class Replayed:
         return all(one.same for one in self.compared)
 
 
-def replay(entries: Sequence[Entry], model: str, release: str) -> Replayed:
-    """All of a release's verdicts again. Raises Refused if its entries hold no plan."""
-    plan = pinned_in(entries, model, release)
+def replay(entries: Sequence[Entry]) -> Replayed:
+    """All of a release's verdicts again; none for one that was never planned."""
+    plan = next((Plan.from_record(entry.data) for entry in entries if entry.kind == "plan"), None)
+    return Replayed([], []) if plan is None else _replay(plan, entries)
+
+
+def _replay(plan: Plan, entries: Sequence[Entry]) -> Replayed:
     evidence: Evidence | None = None
     calibration = UNMEASURED
     compared: list[Compared] = []

@@ -8,7 +8,7 @@ recorded windows again gives the same verdict, bit by bit.
 from sluice.judge.alpha import AlphaSplit
 from sluice.judge.behaviour_gate import BehaviourGate
 from sluice.judge.bursts import NOT_MEASURED, Dispersion, dispersion, dispersion_of_pods
-from sluice.judge.contract import contract
+from sluice.judge.contract_gate import contract
 from sluice.judge.errors_gate import ErrorsGate
 from sluice.judge.fidelity_gate import FidelityGate
 from sluice.judge.latency_gate import LatencyGate

@@ -74,7 +74,7 @@ async def test_folding_the_entries_gives_the_recorded_verdicts(
     assert looks
     for index in looks:
         assert folded(run, entries[:index]) == entries[index].data["verdicts"]
-    replayed = replay(entries, "arithmetic", "rel-1")
+    replayed = replay(entries)
     assert {one.gate for one in replayed.compared} >= {"quality", "contract", "errors", "latency", "share"}
     assert replayed.same
 
@@ -110,7 +110,7 @@ async def test_a_verdict_that_the_evidence_does_not_give_is_found() -> None:
     look = next(index for index, entry in enumerate(entries) if entry.kind == "look")
     kinder = [verdict | {"outcome": "regression"} for verdict in entries[look].data["verdicts"]]
     entries[look] = replace(entries[look], data=entries[look].data | {"verdicts": kinder})
-    replayed = replay(entries, "arithmetic", "rel-1")
+    replayed = replay(entries)
     assert not replayed.same
     assert {one.entry_number for one in replayed.compared if not one.same} == {entries[look].number}
 
@@ -119,7 +119,7 @@ async def test_every_look_can_be_shown_not_only_those_that_decided() -> None:
     run = DagRun(World())
     await run.run()
     entries = run.world.ledger.by_release[("arithmetic", "rel-1")]
-    looks = replay(entries, "arithmetic", "rel-1").looks
+    looks = replay(entries).looks
     assert len(looks) > len([entry for entry in entries if entry.kind == "look"])
     assert [look.at for look in looks] == sorted(look.at for look in looks)
     assert {look.weight for look in looks} >= {20, 50}
