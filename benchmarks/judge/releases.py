@@ -1,0 +1,93 @@
+"""Healthy releases: how often each rule returns one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from functools import partial
+
+import numpy as np
+
+from benchmarks.judge import shipped
+from benchmarks.judge.peers import argo, flagger, kayenta
+from benchmarks.judge.runner import Cell, Outcome
+from benchmarks.judge.shipped import HOLD_LOOKS, MAX_HOLD_LOOKS, METRICS, Gates, Look
+from benchmarks.judge.streams import healthy, ladder
+from sluice.judge import Arm
+
+REQUESTS_PER_LOOK = (50, 100, 500, 2000)
+LOOKS = HOLD_LOOKS * shipped.SOAK
+KAYENTA_WEIGHTS = {"errors": 50.0, "latency": 50.0}
+
+
+def cells() -> list[Cell]:
+    return [Cell(f"release_{requests}", partial(release, requests=requests)) for requests in REQUESTS_PER_LOOK]
+
+
+def release(rng: np.random.Generator, requests: int) -> Outcome:
+    """One healthy release.
+
+    Forty looks decide about false rollbacks; then the last step goes on until all that it requires is shown, or until
+    `max_hold` would return the release unproven.
+    """
+    looks = healthy(rng, ladder(rng, requests, looks_at_last=MAX_HOLD_LOOKS))
+    decided = list(itertools.islice(looks, LOOKS))
+    gates = shipped.gates().follow(decided)
+    within_forty = gates.regression
+    needed = None if within_forty else _looks_to_promotion(gates, looks)
+    return {
+        "sluice": within_forty,
+        "unproven": not within_forty and needed is None,
+        "looks_to_promotion": np.nan if needed is None else needed,
+        **_peers(rng, decided),
+    }
+
+
+def _looks_to_promotion(gates: Gates, more: Iterable[Look]) -> int | None:
+    """Looks at the last step until it may end; None: `max_hold` comes first, or a regression."""
+    looks = HOLD_LOOKS
+    for look in more:
+        if gates.may_be_promoted:
+            return looks
+        gates = gates.observe(look)
+        looks += 1
+    return looks if gates.may_be_promoted else None
+
+
+def _peers(rng: np.random.Generator, looks: list[Look]) -> Outcome:
+    success = [1.0 - look.window.canary.bad / look.window.canary.requests for look in looks]
+    metrics = kayenta_metrics(rng, looks)
+    errors_only = kayenta.judge(metrics[:1], {"errors": 100.0}, rng)
+    return {
+        "argo": argo.STRICT.aborted_at(success) is not None,
+        "argo_95": argo.DOCUMENTED_CONDITION.aborted_at(success) is not None,
+        "flagger": flagger.DOCUMENTED.rolled_back_at(success) is not None,
+        "kayenta": kayenta.failed_at([kayenta.judge(metrics, KAYENTA_WEIGHTS, rng).score]) is not None,
+        "kayenta_errors_only": kayenta.failed_at([errors_only.score]) is not None,
+    }
+
+
+def kayenta_metrics(rng: np.random.Generator, looks: list[Look]) -> list[kayenta.Metric]:
+    """A point per look: errors and the slow share of each metric, in percent."""
+    pairs = [(look.window.canary, look.window.stable) for look in looks]
+    metrics = [kayenta_metric(rng, "errors", pairs)]
+    for metric in METRICS:
+        pooled = [list(look.latency.metrics[metric].values()) for look in looks]
+        sums = [
+            (sum((a.canary for a in arms), Arm(0, 0)), sum((a.stable or Arm(0, 0) for a in arms), Arm(0, 0)))
+            for arms in pooled
+        ]
+        metrics.append(kayenta_metric(rng, "latency", list(sums)))
+    return metrics
+
+
+def kayenta_metric(rng: np.random.Generator, group: str, pairs: list[tuple[Arm, Arm | None]]) -> kayenta.Metric:
+    """Its documentation asks for a baseline as large as the canary: as many of stable's requests, drawn at random."""
+    canary, baseline = [], []
+    for ours, stable in pairs:
+        assert stable is not None
+        size = min(ours.requests, stable.requests)
+        canary.append(100.0 * ours.bad / ours.requests)
+        bad = rng.hypergeometric(stable.bad, stable.requests - stable.bad, size) if size else 0
+        baseline.append(100.0 * bad / size if size else np.nan)
+    return kayenta.Metric(group, np.array(canary), np.array(baseline))
