@@ -11,7 +11,7 @@ SERVING := .venv-serving/bin
 NO_LOCAL_BUILD := sed 's/^\(torch==[^+]*\)+.*/\1/'
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install checks demo up down clean release test lint lock
+.PHONY: install checks demo up down clean release bench-judge test lint lock
 
 install: .venv/.installed .venv-serving/.installed
 checks: install .venv-serving/.checks
@@ -48,6 +48,9 @@ clean: down      ## removes all that demo, up and test have made, but the enviro
 
 release: install ## make release MODEL=arithmetic REVISION=r3
 	@$(BIN)/python -m benchmarks.demo.release --model "$(MODEL)" --revision "$(REVISION)" --reason "$(REASON)"
+
+bench-judge: install ## the judge's error rates and speed beside other tools' decision rules (12 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.judge
 
 test: checks lint
 	@$(SERVING)/python -m pytest -q tests/serving
