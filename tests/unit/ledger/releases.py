@@ -71,13 +71,11 @@ KINDS = {
 
 def looks_of(entries: Sequence[Entry]) -> list[LookAt]:
     """What each look saw, folded again."""
-    if not any(entry.kind == "plan" for entry in entries):
-        return []
     return [
         LookAt(
             look.at, look.step, look.weight, look.observed_percent, [verdict.to_record() for verdict in look.verdicts]
         )
-        for look in replay(entries, MODEL, RELEASE).looks
+        for look in replay(entries).looks
     ]
 
 
