@@ -1,0 +1,83 @@
+"""A real Prometheus on a free loopback port, with its own configuration and data."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+MISSING = "there is no `prometheus` on the PATH; install it with `apt-get install prometheus`"
+_LISTENS = re.compile(r'msg="Listening on" address=(127\.0\.0\.1:\d+)')
+
+
+def target(url: str, **labels: str) -> Mapping[str, Any]:
+    """A scrape job of one exposition; its series' own labels win over the target's, as a federation needs it."""
+    place = httpx.URL(url)
+    address = f"{place.host}:{place.port}"
+    static = [{"targets": [address], "labels": labels}]
+    return {"job_name": url, "metrics_path": place.path, "honor_labels": True, "static_configs": static}
+
+
+class RunningPrometheus:
+    def __init__(self, directory: Path, targets: Sequence[Mapping[str, Any]], scrape_interval: str) -> None:
+        configuration = directory / "prometheus.yml"
+        intervals = {"scrape_interval": scrape_interval, "scrape_timeout": scrape_interval}
+        configuration.write_text(json.dumps({"global": intervals, "scrape_configs": list(targets)}))
+        self._log = directory / "prometheus.log"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [
+                    *("prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={directory / 'data'}"),
+                    "--web.listen-address=127.0.0.1:0",
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.url = ""
+
+    def wait_until_ready(self, seconds: float = 30.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._ready():
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, f"not ready within {seconds:g} s: {self._log.read_text()}"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def _ready(self) -> bool:
+        found = _LISTENS.search(self._log.read_text())
+        if not found:
+            return False
+        self.url = f"http://{found[1]}"
+        return httpx.get(f"{self.url}/-/ready", timeout=5).status_code == 200
+
+
+@contextmanager
+def prometheus(
+    directory: Path, *targets: Mapping[str, Any], scrape_interval: str = "200ms"
+) -> Iterator[RunningPrometheus]:
+    """Runs until the block ends. Skips the test, saying why, where no Prometheus is installed."""
+    if shutil.which("prometheus") is None:
+        pytest.skip(MISSING)
+    running = RunningPrometheus(directory, targets, scrape_interval)
+    try:
+        running.wait_until_ready()
+        yield running
+    finally:
+        running.stop()
