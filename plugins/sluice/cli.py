@@ -25,6 +25,7 @@ from sluice.engine.gates import Calibration
 from sluice.engine.recorded import Load, Recorded, calibration_in, load, recorded
 from sluice.errors import BadInput, SluiceError
 from sluice.evidence.prompts import read_prompts
+from sluice.ledger.store import FsspecLedger
 from sluice.ports import Entry, Prompt
 from sluice.release import last_good
 
@@ -39,10 +40,12 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 def lint(
     files: Annotated[list[Path] | None, typer.Argument(help="Policy files; none: all of SLUICE_RELEASES")] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Users' requests per second; none: the policy's, or measured")
+        float | None, typer.Option(min=0, help="Users' requests per second; none: the policy's, or measured")
     ] = None,
-    base_rate: Annotated[float, typer.Option(help="Share of a healthy version's requests that fail")] = BASE_RATE,
-    slow_rate: Annotated[float, typer.Option(help="Share of them that are over a latency limit")] = BASE_RATE,
+    base_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of a healthy version's requests that fail")
+    ] = BASE_RATE,
+    slow_rate: Annotated[float, typer.Option(min=0, max=1, help="Share over a latency limit")] = BASE_RATE,
 ) -> None:
     """Check policies and whether they can work; every mistake with file, line and remedy. Warnings do not fail."""
     where = settings.read()
@@ -92,9 +95,7 @@ def _say(mistakes: Sequence[str]) -> bool:
 
 async def _measured(where: settings.Settings, model: str) -> tuple[Load | None, Calibration]:
     """What the last release with traffic measured."""
-    from sluice.assembly import ledger
-
-    store = ledger(where)
+    store = FsspecLedger(where.ledger)
     for release in reversed(await store.releases(model)):
         entries = await store.entries(model, release)
         found = load(recorded(entries))
@@ -129,10 +130,10 @@ def tune(
 
 async def _record(where: settings.Settings, chosen: policy.ReleasePolicy, source: str) -> Sequence[Recorded]:
     """Stable's windows, oldest first."""
-    from sluice.assembly import ledger, ports_for
+    from sluice.assembly import ports_for
 
     if source != "prometheus":
-        store = ledger(where if source == "ledger" else where.model_copy(update={"ledger": source}))
+        store = FsspecLedger(where.ledger if source == "ledger" else source)
         releases = await store.releases(chosen.model)
         return [window for name in releases for window in recorded(await store.entries(chosen.model, name))]
     window = max(chosen.tick, SHORTEST_PAST)
@@ -153,11 +154,8 @@ def replay(
     name, entries = asyncio.run(_entries(settings.read(), model, release))
     found = replayed(entries)
     for one in found.compared:
-        what = (
-            one.recorded.get("outcome", "")
-            if one.same
-            else f"DIFFERS: {'; '.join(tables.differences(one.recorded, one.recomputed))}"
-        )
+        differences = "; ".join(tables.differences(one.recorded, one.recomputed))
+        what = f"DIFFERS: {differences}" if differences else one.recorded["outcome"]
         typer.echo(f"{name} entry {one.entry_number} {one.gate}: {what}")
     same = sum(one.same for one in found.compared)
     typer.echo(f"{name}: {same} of {len(found.compared)} verdicts are identical")
@@ -166,9 +164,7 @@ def replay(
 
 
 async def _entries(where: settings.Settings, model: str, release: str | None) -> tuple[str, Sequence[Entry]]:
-    from sluice.assembly import ledger
-
-    store = ledger(where)
+    store = FsspecLedger(where.ledger)
     known = await store.releases(model)
     if not known or (release and release not in known):
         raise BadInput(

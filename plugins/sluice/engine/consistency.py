@@ -19,9 +19,10 @@ FIRINGS = 60
 A_MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 
-def contradictions(policy: ReleasePolicy, prompts: Sequence[Prompt]) -> list[str]:
+def contradictions(policy: ReleasePolicy, prompts: Sequence[Prompt] | None) -> list[str]:
     """Why the policy cannot work with its prompt set, its error rates or its schedule; each with field and remedy."""
-    return [*_prompts(policy, prompts), *_alphas(policy), *_repeated(policy), *_drill(policy)]
+    asked = [] if prompts is None else _prompts(policy, prompts)
+    return [*asked, *_alphas(policy), *_repeated(policy), *_drill(policy)]
 
 
 def doubts(policy: ReleasePolicy) -> list[str]:

@@ -29,11 +29,11 @@ SPREAD = Needed(0.0, 2.5, 5.0)
 """At a quantile, noise costs 1 + SPREAD/√κ times what it costs at the median. Upper limits of simulated releases
 (±20 %): base .1–5 %, margins 1–10 points, κ 1 and 5, weights 10 and 50 %."""
 
+HALF = 50
+"""Weight in percent at which both versions have the same load; more of it does not help."""
 COMPARABLE = 1.5
 """Load per pod may differ by this factor between the versions without being taken for a difference in latency. (At a
 factor of 2 the same version shows 5.0 % slow requests against 1.1 %.)"""
-COMPARED_FROM = 25
-"""Weight in percent from which a difference in load matters: below, the canary's few requests decide little."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ class Feasibility:
     problems: tuple[str, ...]
     """Why the policy cannot work, each with its remedy."""
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What is as it should be, and good to know."""
 
 
 def problems(
@@ -86,7 +88,7 @@ def problems(
 
 def feasibility(
     policy: ReleasePolicy,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Prompt] | None,
     rate: float | None,
     base_rate: float = BASE_RATE,
     slow_rate: float = BASE_RATE,
@@ -95,6 +97,7 @@ def feasibility(
     """Reckon everything.
 
     Args:
+        prompts: the prompt set; None if it cannot be read, then nothing is said of it.
         rate: users' requests per second; None if nobody knows it.
         base_rate: share of a healthy version's requests that fail.
         slow_rate: share of a healthy version's requests over a latency limit.
@@ -113,7 +116,7 @@ def feasibility(
             "--rate, or release once, which measures it"
         )
     ladder_seconds = sum(step.step_seconds.median for step in steps) + policy.soak.total_seconds() if steps else None
-    return Feasibility(rate, steps, ladder_seconds, tuple(found), tuple(warnings))
+    return Feasibility(rate, steps, ladder_seconds, tuple(found), tuple(warnings), tuple(_like_load(policy)))
 
 
 # --- times -----------------------------------------------------------------------------------------------------------
@@ -226,9 +229,10 @@ def _slowest(policy: ReleasePolicy, number: int, step: StepTimes) -> str:
     if step.sample.seconds.p99 == step.step_seconds.p99:
         return f"the canary must answer {step.sample.requests.p99:.0f} requests; lower `requests`, or raise max_hold"
     errors, latency = policy.gates.errors.margin, policy.gates.latency.margin
+    weight = ", or the last weight" if step.weight < HALF else ""
     return (
         f"{step.at_base_rate.requests.p99:.0f} of the canary's requests show that it is non_inferior within margins of "
-        f"{errors:g} (errors) and {latency:g} (latency); raise max_hold, the smaller margin, or the last weight"
+        f"{errors:g} (errors) and {latency:g} (latency); raise max_hold or the smaller margin{weight}"
     )
 
 
@@ -247,8 +251,8 @@ def _holds(policy: ReleasePolicy, steps: Sequence[StepTimes]) -> list[str]:
     ]
     if binding and not any(binding):
         found.append(
-            "steps: no hold decides how long its step takes, traffic does; a hold can only be too short here, raise it "
-            "if problems of yours need time to show"
+            "steps: at every step the traffic decides how long it takes, no hold does; raise the holds if faults of "
+            "yours need time to show"
         )
     return found
 
@@ -268,27 +272,28 @@ def _overloaded(policy: ReleasePolicy) -> list[str]:
 
 
 def _unlike_load(policy: ReleasePolicy) -> list[str]:
-    """Steps at which a slower canary looks as fast as stable, because its pods have less to do."""
-    light = [
-        step.weight
-        for step in policy.steps
-        if step.weight >= COMPARED_FROM and load_ratio(step.weight) < 1 / COMPARABLE
-    ]
+    """A ladder at whose end a slower canary looks as fast as stable, because its pods have less to do."""
     last = policy.steps[-1].weight
-    found = []
-    if load_ratio(last) < 1 / COMPARABLE:
-        found.append(
-            f"steps: the ladder ends at {last} %, where a pod of the canary has {load_ratio(last):.2f} of the requests "
-            "of one of stable's: latency is shown to be non_inferior on idle pods, and a slower version may pass; end "
-            "the ladder at 50 %, where the load is equal"
-        )
-    elif light:
-        ratios = ", ".join(f"{load_ratio(weight):.2f} of its requests at {weight} %" for weight in light)
-        found.append(
-            f"steps: a pod of the canary has less to do than one of stable's ({ratios}): a slower version looks as "
-            f"fast there, and is found at {last} %"
-        )
-    return found
+    if load_ratio(last) >= 1 / COMPARABLE:
+        return []
+    return [
+        f"steps: the ladder ends at {last} %, where a pod of the canary has {load_ratio(last):.2f} of the requests of "
+        "one of stable's: latency is shown to be non_inferior on idle pods, and a slower version may pass; end the "
+        "ladder at 50 %, where the load is equal"
+    ]
+
+
+def _like_load(policy: ReleasePolicy) -> list[str]:
+    """From where on latency says something about the version rather than about its load."""
+    like = next((step.weight for step in policy.steps if load_ratio(step.weight) >= 1 / COMPARABLE), None)
+    light = [step.weight for step in policy.steps if like is None or step.weight < like]
+    if like is None or not light:
+        return []
+    ratios = ", ".join(f"{load_ratio(weight):.2f} at {weight} %" for weight in light)
+    return [
+        f"latency is compared under like load from {like} % on; before, a pod of the canary has less to do than one of "
+        f"stable's ({ratios}), so a slower version may look as fast"
+    ]
 
 
 def span(seconds: float) -> str:

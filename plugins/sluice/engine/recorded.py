@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sluice.engine.gates import Calibration
 from sluice.engine.windows import difference, from_record
 from sluice.ports import Entry, Timing, Totals
 
@@ -55,13 +56,27 @@ def _windows(entries: Sequence[Entry], canary: str, steps: int) -> Iterator[Reco
         if entry.kind == "shifted":
             weight = entry.data["weights"].get(canary, 0)
         elif entry.kind == "window":
-            after = {name: from_record(counters) for name, counters in entry.data["totals"].items() if name != canary}
+            after = _counters(entry, canary)
             if at is not None and 0 <= entry.data["step"] < steps:
-                grown = {name: difference(before[name], after[name]) for name in after if name in before}
+                grown = {version: difference(before[version], after[version]) for version in after if version in before}
                 seconds = (entry.at - at).total_seconds() * (100 - weight) / 100
                 if grown and seconds > 0:
                     yield Recorded(grown, seconds)
             before, at = {**before, **after}, entry.at
+
+
+def _counters(entry: Entry, canary: str) -> Mapping[str, Totals]:
+    """Of all versions but the canary; none if the entry is older than one of the counters."""
+    try:
+        return {name: from_record(totals) for name, totals in entry.data["totals"].items() if name != canary}
+    except KeyError:
+        return {}
+
+
+def calibration_in(entries: Sequence[Entry]) -> Calibration:
+    """The burst factors that a release measured."""
+    measured = [entry.data for entry in entries if entry.kind == "calibrated"]
+    return Calibration.from_record(measured[-1]) if measured else Calibration()
 
 
 def load(windows: Sequence[Recorded]) -> Load | None:

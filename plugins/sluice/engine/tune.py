@@ -20,6 +20,7 @@ from numpy.random import Generator
 from sluice.engine.calibrate import measured
 from sluice.engine.decision import Action, decide
 from sluice.engine.evidence import Evidence, window_record
+from sluice.engine.feasibility import span
 from sluice.engine.gates import Calibration
 from sluice.engine.recorded import Load, Recorded, added, load
 from sluice.errors import BadInput
@@ -123,6 +124,12 @@ class Tuned:
     """Of the healthy version first."""
     left_out: tuple[str, ...]
     """Faults that the record does not allow to play."""
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """Each finding in plain words."""
+        healthy, *ill = self.found
+        return [_of_healthy(healthy), *(_of_fault(found, self.load.rate) for found in ill), *self.left_out]
 
 
 def tune(
@@ -303,6 +310,30 @@ def _summed(fault: Fault, courses: Sequence[Course]) -> Found:
         (_quantile(seconds, 0.5), _quantile(seconds, 0.9)) if told else None,
         (int(_quantile(requests, 0.5)), int(_quantile(requests, 0.9))) if told else None,
     )
+
+
+def _of_healthy(found: Found) -> str:
+    alarms, unproven, promoted = (found.ends.get(end, 0) for end in (End.ROLLED_BACK, End.UNPROVEN, End.PROMOTED))
+    after = f", after {span(found.seconds[0])} (median)" if found.seconds else ""
+    return (
+        f"a healthy canary is rolled back by mistake in {alarms} of {found.releases} releases (95 % limits: "
+        f"{_limits(found)}); {unproven} find no verdict within max_hold, {promoted} are promoted{after}"
+    )
+
+
+def _of_fault(found: Found, rate: float) -> str:
+    rolled_back = f"{100 * found.share(End.ROLLED_BACK):.3g} % of releases (95 % limits: {_limits(found)})"
+    canary = f"at your traffic ({rate:.3g} requests/s) a canary {found.fault}"
+    promoted = f"{100 * found.share(End.PROMOTED):.3g} % are promoted"
+    if found.seconds is None or found.canary_requests is None:
+        return f"{canary} is never rolled back for it; {promoted}"
+    when = f"after {span(found.seconds[0])} (median), having answered {found.canary_requests[0]} users"
+    return f"{canary} is rolled back in {rolled_back}, {when}; {promoted}"
+
+
+def _limits(found: Found) -> str:
+    low, high = found.limits
+    return f"{100 * low:.3g} to {100 * high:.3g} %"
 
 
 def _quantile(ordered: Sequence[float], q: float) -> float:

@@ -76,9 +76,9 @@ def test_the_gate_that_needs_more_decides() -> None:
 
 
 def test_a_share_that_agrees_too_late_is_refused() -> None:
-    steps = [{"weight": 1, "requests": 1}, {"weight": 5, "requests": 1}, {"weight": 50, "requests": 1}]
-    problem = reckoned(a_policy(steps=steps), rate=0.05).problems[0]
-    assert "step 2 (5 %)" in problem
+    steps = [{"weight": 5, "requests": 1}, {"weight": 6, "requests": 1}, {"weight": 50, "requests": 1}]
+    problem = reckoned(a_policy(steps=steps), rate=1.0).problems[0]
+    assert "step 2 (6 %)" in problem
     assert "requests show that the share agrees, then the hold of 5 min begins" in problem
 
 
@@ -128,8 +128,8 @@ def test_a_hold_of_less_than_two_looks_is_doubted() -> None:
 
 def test_holds_that_never_decide_are_doubted() -> None:
     policy = a_policy(steps=[{"weight": 50, "hold": "1m"}])
-    assert any("no hold decides" in warning for warning in reckoned(policy, rate=20.0).warnings)
-    assert not any("no hold decides" in warning for warning in reckoned(a_policy()).warnings)
+    assert any("the traffic decides" in warning for warning in reckoned(policy, rate=20.0).warnings)
+    assert not any("the traffic decides" in warning for warning in reckoned(a_policy()).warnings)
 
 
 def test_equal_pods_have_equal_load_at_half_the_traffic() -> None:
@@ -148,9 +148,11 @@ def test_a_ladder_that_ends_on_idle_pods_is_doubted() -> None:
     assert any("the ladder ends at 10 %, where a pod of the canary has 0.11" in warning for warning in warnings)
 
 
-def test_a_quarter_of_the_traffic_hides_slowness_until_the_last_step() -> None:
-    warnings = reckoned(a_policy()).warnings
-    assert any("0.33 of its requests at 25 %" in warning and "found at 50 %" in warning for warning in warnings)
+def test_it_is_noted_from_where_on_latency_is_compared_under_like_load() -> None:
+    (note,) = reckoned(a_policy()).notes
+    assert note.startswith("latency is compared under like load from 50 % on")
+    assert "0.33 at 25 %" in note
+    assert not reckoned(a_policy(steps=[{"weight": 50}])).notes
 
 
 # --- contradictions --------------------------------------------------------------------------------------------------
