@@ -95,7 +95,8 @@ class BehaviourGate:
             return Event(before.mixture, before.log_e, tally)
         increments = compared([(complete.canary, complete.stable)], BEHAVIOUR, self.max_ratio, self.kappa)
         mixture = before.mixture.advance(step, increments, self.steps)
-        return Event(mixture, mixture.log_e(BEHAVIOUR), tally)
+        log_e = before.log_e if mixture is before.mixture else mixture.log_e(BEHAVIOUR)
+        return Event(mixture, log_e, tally)
 
     def verdict(self) -> Verdict:
         """Return what the evidence says now: regression, inconclusive or no_data."""

@@ -25,14 +25,15 @@ class Carried:
             InvalidEvidence: the window has a stratum that was not announced (tests average over a fixed number of
             them).
         """
-        unknown = sorted(set(window) - set(strata))
-        if unknown:
+        if not window.keys() <= set(strata):
+            unknown = sorted(window.keys() - set(strata))
             raise InvalidEvidence(f"stratum {unknown[0]!r} is none of {', '.join(strata)}; announce it in the gate")
         pending = self.pending if step == self.step else {}
-        joined = {
-            name: window[name].joined(pending.get(name)) if name in window else pending[name]
-            for name in strata
-            if name in window or name in pending
-        }
-        complete = {name: arms for name, arms in joined.items() if arms.complete}
-        return Carried(step, {name: arms for name, arms in joined.items() if not arms.complete}), complete
+        waiting: dict[str, Arms] = {}
+        complete: dict[str, Arms] = {}
+        for name in strata:
+            arms, earlier = window.get(name), pending.get(name)
+            joined = earlier if arms is None else arms.joined(earlier)
+            if joined is not None:
+                (complete if joined.complete else waiting)[name] = joined
+        return Carried(step, waiting), complete

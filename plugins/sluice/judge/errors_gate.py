@@ -56,7 +56,8 @@ class ErrorsGate:
             raise InvalidGate(f"errors.floor: {self.floor} (a success rate) must lie between 0 and 1")
         if self.min_excess is not None and not 0.0 < self.min_excess < 1.0:
             raise InvalidGate(f"errors.min_excess: {self.min_excess} must lie between 0 and 1; leave it out for none")
-        self.design.check("errors")
+        if self.attempts.step < 0:  # before the first window: a gate that observed one was checked
+            self.design.check("errors")
 
     @property
     def design(self) -> Design:

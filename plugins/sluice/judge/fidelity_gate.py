@@ -39,8 +39,12 @@ class FidelityGate:
     log_e_regression: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.limit is not None and not 0.0 < self.limit < math.inf:
+        if self.limit is None:
+            return
+        if not 0.0 < self.limit < math.inf:
             raise InvalidGate(f"fidelity.limit: {self.limit} nats per token must be above 0")
+        if not 0.0 < self.alpha_regression < 1.0:
+            raise InvalidGate(f"fidelity.alpha_regression: {self.alpha_regression} must lie between 0 and 1")
 
     def observe(self, divergence: float) -> Self:
         """Return the gate after one prompt's mean |Δ log-probability| per token, in nats.

@@ -28,15 +28,14 @@ class Metric:
     tallies: Tallies = field(default_factory=Tallies)
 
     def observe(self, design: Design, step: int, strata: Mapping[str, Arms]) -> Self:
-        tallies = self.tallies if step == self.tallies.step else Tallies(step, self.tallies.release)
-        for arms in strata.values():
-            tallies = tallies.plus(step, arms)
-        return replace(
-            self,
-            regression=self.regression.observe(design, step, strata),
-            non_inferiority=self.non_inferiority.observe(design, step, strata),
-            tallies=tallies,
+        return type(self)(
+            self.regression.observe(design, step, strata),
+            self.non_inferiority.observe(design, step, strata),
+            self.tallies.plus(step, *strata.values()),
         )
+
+
+NOTHING_SEEN = Metric()
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,15 @@ class LatencyGate:
         unknown = sorted(set(window.metrics) - set(self.strata))
         if unknown:
             raise InvalidEvidence(f"metric {unknown[0]!r} is none of {', '.join(self.strata)}; announce it in the gate")
-        metrics = {
-            name: self._metric(name).observe(self.design(name), window.step, window.metrics.get(name, {}))
-            for name in self.strata
-        }
-        observed = replace(self, metrics=metrics)
-        return replace(observed, log_e_regression=max(self.log_e_regression, log_mean(observed._log_e_by_metric())))
+        metrics, log_e = {}, []
+        for name in self.strata:
+            design = self.design(name)
+            metrics[name] = self._metric(name).observe(design, window.step, window.metrics.get(name, {}))
+            log_e.append(metrics[name].regression.log_e(design))
+        return replace(self, metrics=metrics, log_e_regression=max(self.log_e_regression, log_mean(log_e)))
 
     def _metric(self, name: str) -> Metric:
-        return self.metrics.get(name, Metric())
+        return self.metrics.get(name, NOTHING_SEEN)
 
     def _log_e_by_metric(self) -> list[float]:
         return [self._metric(name).regression.log_e(self.design(name)) for name in self.strata]
@@ -106,18 +105,20 @@ class LatencyGate:
     def verdict(self) -> Verdict:
         """Return what the evidence says now."""
         e_regression, limit = exp(self.log_e_regression), 1.0 / self.alpha_regression
-        shown = {name: exp(self._metric(name).non_inferiority.log_e()) for name in self.strata}
+        metrics = {name: self._metric(name) for name in self.strata}
+        shown = {name: exp(metric.non_inferiority.log_e()) for name, metric in metrics.items()}
         outcome = outcome_of(
-            any_data=any(self._metric(name).tallies.this_step.complete for name in self.strata),
+            any_data=any(metric.tallies.this_step.complete for metric in metrics.values()),
             regression=e_regression >= limit,
             non_inferior=min(shown.values()) >= 1.0 / self.alpha_promote,
         )
         numbers = {"e_regression": e_regression, "e_regression_limit": limit}
-        numbers |= {f"{name}_e_non_inferior": value for name, value in shown.items()}
+        for name, value in shown.items():
+            numbers[f"{name}_e_non_inferior"] = value
         numbers["e_non_inferior_limit"] = 1.0 / self.alpha_promote
-        for name in self.strata:
-            numbers |= self._metric(name).tallies.this_step.numbers(f"step_{name}_")
-            numbers |= self._metric(name).tallies.release.numbers(f"{name}_")
+        for name, metric in metrics.items():
+            numbers.update(metric.tallies.this_step.numbers(f"step_{name}_"))
+            numbers.update(metric.tallies.release.numbers(f"{name}_"))
         return Verdict("latency", outcome, f"latency: {self._sentence(outcome, shown)}", numbers)
 
     def _sentence(self, outcome: Outcome, shown: Mapping[str, float]) -> str:

@@ -15,16 +15,17 @@ def log(value: float) -> float:
 
 def log_add(a: float, b: float) -> float:
     """Return log(eᵃ + eᵇ)."""
-    high, low = (a, b) if a >= b else (b, a)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
+    if a < b:
+        a, b = b, a
+    return a if b == -math.inf else a + math.log1p(math.exp(b - a))
 
 
 def log_sum(terms: Sequence[float]) -> float:
     """Return log Σ eˣ over the terms; −∞ for none."""
-    high = max(terms, default=-math.inf)
+    high = max(terms) if terms else -math.inf
     if high == -math.inf:
         return high
-    return high + math.log(math.fsum(math.exp(term - high) for term in terms))
+    return high + math.log(math.fsum([math.exp(term - high) for term in terms]))
 
 
 def log_mean(terms: Sequence[float]) -> float:

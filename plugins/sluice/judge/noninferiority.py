@@ -31,13 +31,16 @@ def centre(past: Arm, canary: Arm, stable: Arm, margin: float) -> float:
 def within_margin(canary: Arm, stable: Arm, theta: float, margin: float) -> tuple[float, ...]:
     """Return log increments, one per stake, of one window and stratum in which both arms have requests; untempered."""
     odds = canary.requests / stable.requests
-    return tuple(
-        canary.bad * math.log1p(-g * (1.0 - theta - margin))
-        + (canary.requests - canary.bad) * math.log1p(g * (theta + margin))
-        + stable.bad * math.log1p(g * odds * (1.0 - theta))
-        + (stable.requests - stable.bad) * math.log1p(-g * odds * theta)
-        for g in STAKES
-    )
+    bad, good = 1.0 - theta - margin, theta + margin
+    ups = []
+    for g in STAKES:
+        up = (canary.requests - canary.bad) * math.log1p(g * good)
+        if canary.bad:
+            up = canary.bad * math.log1p(-g * bad) + up
+        if stable.bad:
+            up += stable.bad * math.log1p(g * odds * (1.0 - theta))
+        ups.append(up + (stable.requests - stable.bad) * math.log1p(-g * odds * theta))
+    return tuple(ups)
 
 
 def below_ceiling(arm: Arm, ceiling: float) -> tuple[float, ...]:
@@ -49,7 +52,7 @@ def below_ceiling(arm: Arm, ceiling: float) -> tuple[float, ...]:
 
 def add(wealth: Sequence[float], increments: Sequence[float], kappa: float) -> tuple[float, ...]:
     """Return the log wealth per stake after a window, tempered by κ (exact for bursts ≤ κ)."""
-    return tuple(w + up / kappa for w, up in zip(wealth, increments, strict=True))
+    return tuple([w + up / kappa for w, up in zip(wealth, increments, strict=True)])
 
 
 def log_e(wealth: Sequence[float]) -> float:

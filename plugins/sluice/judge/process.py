@@ -16,7 +16,7 @@ from sluice.judge import noninferiority
 from sluice.judge.carry import Carried
 from sluice.judge.logspace import log_add, log_mean
 from sluice.judge.regression import Alternative, above_ceiling, compared
-from sluice.judge.starts import StartMixture
+from sluice.judge.starts import NOT_STARTED, StartMixture
 from sluice.judge.verdict import InvalidGate
 from sluice.judge.windows import NO_REQUESTS, Arm, Arms
 
@@ -76,23 +76,25 @@ class RegressionProcess:
         if len(design.strata) > 1:
             for name, arms in complete.items():
                 up = _increments(design, {name: arms})
-                single[name] = single.get(name, StartMixture()).advance(step, up, design.steps)
-        return replace(self, carried=carried, joint=joint, single=single)
+                single[name] = single.get(name, NOT_STARTED).advance(step, up, design.steps)
+        return type(self)(carried, joint, single)
 
     def log_e(self, design: Design) -> float:
         """Return log E."""
         joint = self.joint.log_e(design.alternatives)
         if len(design.strata) == 1:
             return joint
-        single = [self.single.get(name, StartMixture()).log_e(design.alternatives) for name in design.strata]
+        single = [self.single.get(name, NOT_STARTED).log_e(design.alternatives) for name in design.strata]
         return log_add(math.log(JOINT_SHARE) + joint, math.log(1.0 - JOINT_SHARE) + log_mean(single))
 
 
 def _increments(design: Design, complete: Mapping[str, Arms]) -> tuple[float, ...]:
     """Return the window's increments: the comparison's, and the ceiling's for what has nothing to compare with."""
     pairs = [(arms.canary, arms.stable) for arms in complete.values() if arms.stable is not None]
-    alone = sum((arms.canary for arms in complete.values() if arms.stable is None), NO_REQUESTS)
     against_stable = compared(pairs, design.alternatives, design.max_ratio, design.kappa)
+    if len(pairs) == len(complete):
+        return against_stable
+    alone = sum((arms.canary for arms in complete.values() if arms.stable is None), NO_REQUESTS)
     against_ceiling = above_ceiling(alone, design.alternatives, design.ceiling, design.kappa)
     return tuple(a + b for a, b in zip(against_stable, against_ceiling, strict=True))
 
@@ -114,7 +116,7 @@ class MarginProcess:
             before = past.get(name, NO_REQUESTS)
             wealth = noninferiority.add(wealth, _margin_increments(design, arms, before), design.kappa_promote)
             past[name] = before + (arms.stable or NO_REQUESTS)
-        return replace(self, carried=carried, wealth=wealth, stable_past=past)
+        return type(self)(carried, wealth, past)
 
     def log_e(self) -> float:
         """Return log E."""

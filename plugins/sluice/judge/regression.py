@@ -39,33 +39,43 @@ def compared(
     Hence the factors q/p₀ = ρ·s and (1−q)/(1−p₀) = s with s = (n_c r + n_s)/(n_c ρr + n_s), which also hold for an
     arm without requests.
     """
-    events = sum(canary.bad + stable.bad for canary, stable in strata)
-    if not events:
+    told = [
+        Told(canary.bad, canary.bad + stable.bad, canary.requests * max_ratio, stable.requests)
+        for canary, stable in strata
+        if canary.bad or stable.bad
+    ]
+    if not told:
         return (0.0,) * len(alternatives)
+    events = sum([stratum.events for stratum in told])
     vote = _one_vote if kappa > 1.0 and events <= ONE_VOTE_UP_TO * kappa else _tempered
-    return tuple(vote(strata, ratio, max_ratio, kappa, events) for ratio, _ in alternatives)
+    return tuple([vote(told, ratio, kappa, events) for ratio, _ in alternatives])
 
 
-def _scale(canary: Arm, stable: Arm, ratio: float, max_ratio: float) -> float:
-    exposed = canary.requests * max_ratio
-    return (exposed + stable.requests) / (exposed * ratio + stable.requests)
+class Told(NamedTuple):
+    """A stratum with bad events: the canary's, both versions', and n_c r and n_s, which they were exposed to."""
+
+    canary: int
+    events: int
+    exposed: float
+    stable_requests: int
 
 
-def _one_vote(strata: Sequence[tuple[Arm, Arm]], ratio: float, max_ratio: float, kappa: float, events: int) -> float:
+def _one_vote(told: Sequence[Told], ratio: float, kappa: float, events: int) -> float:
     """Return the log of the mean factor over the window's bad events: its expectation is ≤ 1 however they depend."""
-    total = sum(_scale(c, s, ratio, max_ratio) * (c.bad * ratio + s.bad) for c, s in strata if c.bad or s.bad)
+    total = 0.0
+    for canary, bad, exposed, stable_requests in told:
+        scale = (exposed + stable_requests) / (exposed * ratio + stable_requests)
+        total += scale * (canary * ratio + (bad - canary))
     return math.log(total / events)
 
 
-def _tempered(strata: Sequence[tuple[Arm, Arm]], ratio: float, max_ratio: float, kappa: float, events: int) -> float:
+def _tempered(told: Sequence[Told], ratio: float, kappa: float, events: int) -> float:
     """Return the log-likelihood ratio divided by κ."""
-    log_ratio = math.log(ratio)
-    terms = (
-        c.bad * log_ratio + (c.bad + s.bad) * math.log(_scale(c, s, ratio, max_ratio))
-        for c, s in strata
-        if c.bad or s.bad
-    )
-    return sum(terms) / kappa
+    log_ratio, total = math.log(ratio), 0.0
+    for canary, bad, exposed, stable_requests in told:
+        scale = (exposed + stable_requests) / (exposed * ratio + stable_requests)
+        total += canary * log_ratio + bad * math.log(scale)
+    return total / kappa
 
 
 def above_ceiling(arm: Arm, alternatives: Sequence[Alternative], ceiling: float, kappa: float) -> tuple[float, ...]:

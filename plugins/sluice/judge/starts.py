@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from sluice.judge.logspace import log, log_add, log_sum
@@ -32,21 +32,22 @@ class StartMixture:
 
     def advance(self, step: int, increments: Sequence[float], soak_step: int) -> Self:
         """Return the process after one window of `step`, whose log increments per alternative are given."""
-        opened, start = self._open(step, len(increments), soak_step)
-        wealth = tuple(log_add(a, start) + up for a, up in zip(opened.log_wealth, increments, strict=True))
-        return replace(opened, log_wealth=wealth)
-
-    def _open(self, step: int, alternatives: int, soak_step: int) -> tuple[Self, float]:
-        """Return the process with `step` opened, and the log weight of the start that this adds (−∞ for none)."""
         if not self.log_wealth:
-            later = max(0, soak_step - step)
-            weight = (1.0 - FIRST_START) / later if later else 0.0
-            nothing = (-math.inf,) * alternatives
-            opened = replace(self, log_wealth=nothing, step=step, start_weight=weight, starts_to_come=later)
-            return opened, math.log(FIRST_START if later else 1.0)
-        if step <= self.step or not self.starts_to_come:
-            return self, -math.inf
-        return replace(self, step=step, starts_to_come=self.starts_to_come - 1), math.log(self.start_weight)
+            return self._first(step, increments, soak_step)
+        if step > self.step and self.starts_to_come:
+            start, come = math.log(self.start_weight), self.starts_to_come - 1
+            wealth = tuple([log_add(a, start) + up for a, up in zip(self.log_wealth, increments, strict=True)])
+            return type(self)(wealth, step, self.start_weight, come)
+        if not any(increments):
+            return self
+        wealth = tuple([a + up for a, up in zip(self.log_wealth, increments, strict=True)])
+        return type(self)(wealth, self.step, self.start_weight, self.starts_to_come)
+
+    def _first(self, step: int, increments: Sequence[float], soak_step: int) -> Self:
+        later = max(0, soak_step - step)
+        weight = (1.0 - FIRST_START) / later if later else 0.0
+        start = math.log(FIRST_START if later else 1.0)
+        return type(self)(tuple([start + up for up in increments]), step, weight, later)
 
     def log_e(self, alternatives: Sequence[tuple[float, float]]) -> float:
         """Return log E of the (alternative, its weight in the mixture); 0 before the first window."""
@@ -59,3 +60,6 @@ class StartMixture:
                 for (_, weight), wealth in zip(alternatives, self.log_wealth, strict=True)
             ]
         )
+
+
+NOT_STARTED = StartMixture()

@@ -18,9 +18,12 @@ class Tally:
 
     def plus(self, arms: Arms) -> Tally:
         stable = arms.stable
-        return Tally(
-            self.canary + arms.canary, self.stable + (stable or NO_REQUESTS), self.compared or stable is not None
-        )
+        if stable is None:
+            return Tally(self.canary + arms.canary, self.stable, self.compared)
+        return Tally(self.canary + arms.canary, self.stable + stable, True)
+
+    def joined(self, other: Tally) -> Tally:
+        return Tally(self.canary + other.canary, self.stable + other.stable, self.compared or other.compared)
 
     @property
     def complete(self) -> bool:
@@ -36,10 +39,15 @@ class Tally:
 
     def numbers(self, prefix: str = "") -> dict[str, float]:
         """Return the counts by name; stable's only if there is one."""
-        counts = {f"{prefix}canary_requests": self.canary.requests, f"{prefix}canary_bad": self.canary.bad}
+        canary, stable = self.canary, self.stable
+        counts = {f"{prefix}canary_requests": float(canary.requests), f"{prefix}canary_bad": float(canary.bad)}
         if self.compared:
-            counts |= {f"{prefix}stable_requests": self.stable.requests, f"{prefix}stable_bad": self.stable.bad}
-        return {name: float(count) for name, count in counts.items()}
+            counts[f"{prefix}stable_requests"] = float(stable.requests)
+            counts[f"{prefix}stable_bad"] = float(stable.bad)
+        return counts
+
+
+NOTHING = Tally()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +58,13 @@ class Tallies:
     release: Tally = field(default_factory=Tally)
     this_step: Tally = field(default_factory=Tally)
 
-    def plus(self, step: int, arms: Arms) -> Tallies:
-        this_step = self.this_step if step == self.step else Tally()
-        return Tallies(step, self.release.plus(arms), this_step.plus(arms))
+    def plus(self, step: int, *strata: Arms) -> Tallies:
+        """Return the counts after one window of `step`, all its strata together."""
+        window = NOTHING
+        for arms in strata:
+            window = window.plus(arms)
+        this_step = self.this_step.joined(window) if step == self.step else window
+        return Tallies(step, self.release.joined(window), this_step)
 
     def text(self, bad: str, ceiling: float) -> str:
         """Write the step's counts, and the release's where they are more."""

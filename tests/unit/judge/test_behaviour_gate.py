@@ -1,4 +1,5 @@
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.judge import Answers, BehaviourGate, BehaviourWindow, InvalidEvidence, InvalidGate, Outcome
-from tests.unit.judge.test_error_rates import likely_at_most
+from tests.unit.judge.simulation import likely_at_most
 
 EVENTS = ("empty", "repeated", "truncated")
 
@@ -143,8 +144,10 @@ def test_counts_that_cannot_be_are_refused(count: int) -> None:
 
 @pytest.mark.parametrize("wrong", [{"max_ratio": 0.9}, {"kappa": 0.5}, {"steps": -1}, {"events": ()}])
 def test_a_configuration_that_cannot_be_names_its_field(wrong: dict[str, Any]) -> None:
+    fine: dict[str, Any] = {"events": EVENTS, "steps": 3}
+
     with pytest.raises(InvalidGate, match=rf"behaviour\.{next(iter(wrong))}"):
-        BehaviourGate(**{"events": EVENTS, "steps": 3} | wrong)
+        BehaviourGate(**fine | wrong)
 
 
 counts = st.integers(0, 9).flatmap(
@@ -156,7 +159,7 @@ window_lists = st.lists(
 
 
 @given(window_lists)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_observing_never_changes_the_gate_and_replaying_gives_the_same_bits(windows: list[BehaviourWindow]) -> None:
     gate = behaviour()
     before = repr(gate)
@@ -166,6 +169,21 @@ def test_observing_never_changes_the_gate_and_replaying_gives_the_same_bits(wind
     assert repr(gate) == before
     assert after(gate, windows).verdict() == first[-1]
     assert all(math.isfinite(number) for verdict in first for number in verdict.numbers.values())
+
+
+@pytest.mark.parametrize("requests", [10, 1_000_000])
+def test_a_tick_takes_a_fraction_of_a_millisecond_however_many_answers(requests: int) -> None:
+    """Measured .1 ms with eight events; the bound leaves room for a busy machine."""
+    events = tuple("abcdefgh")
+    odd = Answers(requests, dict.fromkeys(events, requests // 10))
+    gate, durations = BehaviourGate(events=events, steps=3), []
+    for _ in range(100):
+        started = time.perf_counter()
+        gate = gate.observe(BehaviourWindow(0, odd, odd))
+        gate.verdict()
+        durations.append(time.perf_counter() - started)
+
+    assert min(durations) < 0.001
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sluice.judge import FidelityGate, InvalidEvidence, InvalidGate, Outcome
-from tests.unit.judge.test_error_rates import likely_at_most
+from tests.unit.judge.simulation import likely_at_most
 
 
 def after(gate: FidelityGate, divergences: list[float]) -> FidelityGate:
@@ -66,6 +66,13 @@ def test_a_divergence_that_cannot_be_is_refused(divergence: float) -> None:
 def test_a_limit_that_cannot_be_is_refused() -> None:
     with pytest.raises(InvalidGate, match=r"fidelity\.limit: 0"):
         FidelityGate(limit=0.0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_only_a_limit_needs_a_part_of_the_error_rate(alpha: float) -> None:
+    assert FidelityGate(limit=None, alpha_regression=alpha).observe(0.1).verdict().outcome is Outcome.inconclusive
+    with pytest.raises(InvalidGate, match=r"fidelity\.alpha_regression"):
+        FidelityGate(limit=0.1, alpha_regression=alpha)
 
 
 def divergences(rng: np.random.Generator, mean: float, prompts: int) -> list[float]:

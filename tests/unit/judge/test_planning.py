@@ -14,7 +14,7 @@ from sluice.judge import (
 )
 from sluice.judge.process import Design, RegressionProcess
 from sluice.judge.regression import BEHAVIOUR, ERRORS, LATENCY
-from tests.unit.judge.test_error_rates import arms, requests_until_regression
+from tests.unit.judge.simulation import arms, requests_until_regression
 
 
 def test_faultless_versions_need_a_fixed_number_of_requests() -> None:
@@ -90,7 +90,8 @@ DETECTED: list[dict[str, Any]] = [
 @pytest.mark.slow
 @pytest.mark.parametrize("case", DETECTED, ids=[str(number) for number in range(len(DETECTED))])
 def test_requests_until_regression_as_the_gates_test_needs_them(case: dict[str, Any]) -> None:
-    case = {"stable_rate": 0.005, "window": 3, "max_ratio": 1.0, "alternatives": ERRORS} | case
+    defaults: dict[str, Any] = {"stable_rate": 0.005, "window": 3, "max_ratio": 1.0, "alternatives": ERRORS}
+    case = defaults | case
     rng = np.random.default_rng(21)
     design = Design(case["alternatives"], case["max_ratio"], 0.01, 0.05, case["kappa"], 1.0, steps=4)
     rates = case["canary_rate"], case["stable_rate"]

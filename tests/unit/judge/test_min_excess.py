@@ -10,7 +10,7 @@ from sluice.judge import Arm, Arms, ErrorsGate, InvalidGate, Outcome, Window
 from sluice.judge.excess import STAKES, ExcessProcess, beyond
 from sluice.judge.process import Design
 from sluice.judge.regression import ERRORS
-from tests.unit.judge.test_error_rates import arms, likely_at_most
+from tests.unit.judge.simulation import arms, likely_at_most
 
 
 def errors(min_excess: float | None) -> ErrorsGate:
