@@ -91,7 +91,7 @@ def create_app(service: Service) -> ASGIApp:
             return EventStream(_events(service, run, wire, watch))
         text = await run.generation.text()
         watch.cancel()
-        return _completion(service, run, wire, text)
+        return await _completion(service, run, wire, text)
 
     api_schema = api_digest(app.openapi())
     return Envelope(app, service)
@@ -117,13 +117,12 @@ async def _events(service: Service, run: Run, wire: Wire, watch: asyncio.Task[No
     watch.cancel()
 
 
-def _completion(service: Service, run: Run, wire: Wire, text: str) -> Response:
-    generation = run.generation
-    if generation.ending is Ending.CANCELLED:
+async def _completion(service: Service, run: Run, wire: Wire, text: str) -> Response:
+    if run.generation.ending is Ending.CANCELLED:
         return Response(status_code=_CLIENT_GONE)
     if (problem := service.problem(run)) is not None:
         return _error(problem)
-    return JSONResponse(wire.completion(text, str(generation.ending), run.prompt_tokens, generation.completion_tokens))
+    return JSONResponse(await run.body(wire, text))
 
 
 def _traffic(request: Request) -> str:

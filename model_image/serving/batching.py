@@ -1,4 +1,4 @@
-"""The model behind transformers' continuous batching. The only module that imports torch and transformers.
+"""The model behind transformers' continuous batching. Only it and `scoring` import torch and transformers.
 
 One thread of the manager runs the model; results come back on the event loop. What the manager does not guard against
 is kept away from it: a request larger than the cache would kill its thread and a full queue would block the caller, so
@@ -19,9 +19,10 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 from transformers.utils import logging
 
 from serving.config import Settings
-from serving.engine import EngineDead, Progress, Sampling
+from serving.engine import EngineDead, Progress, Sampling, Scores
 from serving.model_dir import ModelDirError
 from serving.protocol import GREEDY_BELOW_TEMPERATURE
+from serving.scoring import Scorer
 
 PAGE_TOKENS = {"cpu": 16, "cuda": 256}
 """Granularity of the KV cache; flash attention needs pages of 256."""
@@ -64,6 +65,7 @@ class BatchingEngine:
             ),
         )
         self._vocabulary_size: int = model.config.vocab_size
+        self._scorer = Scorer(model, settings.max_batch_tokens, self._manager.pause)
 
     @classmethod
     def load(cls, settings: Settings) -> "BatchingEngine":
@@ -104,8 +106,14 @@ class BatchingEngine:
             self._forget(request_id)
             raise
 
+    def score(self, request_id: str, text: list[int], top: int, deliver: Callable[[Scores], None]) -> None:
+        """Score a text, with the `top` most likely tokens; `deliver` is called once on the running event loop."""
+        self._scorer.submit(request_id, text, top, deliver)
+
     def cancel(self, request_id: str) -> None:
         """Stop working on a request; nothing more is delivered for it."""
+        if self._scorer.cancel(request_id):
+            return
         self._manager.cancel_request(request_id)
         self._forget(request_id)
 
@@ -119,6 +127,7 @@ class BatchingEngine:
 
     def stop(self) -> None:
         """End the thread; requests that still run are lost."""
+        self._scorer.stop()
         self._manager.stop(block=True, timeout=_STOP_SECONDS, hard_stop=True)
 
     def _add(self, request_id: str, prompt: list[int], max_tokens: int, sampling: Sampling, *, streaming: bool) -> None:

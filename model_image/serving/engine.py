@@ -29,8 +29,24 @@ class Progress:
     error: str | None
 
 
+@dataclass(frozen=True)
+class TokenScore:
+    """Natural log-probability of a token after those before it; `top`: the most likely ones with theirs, best first."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of every token of a text but the first; `error` says why there are none."""
+
+    tokens: tuple[TokenScore, ...]
+    error: str | None
+
+
 class Engine(Protocol):
-    """A warm model that generates for many requests at once."""
+    """A warm model that generates for many requests at once, and scores texts in between."""
 
     tokenizer: Tokenizer
     context_tokens: int
@@ -51,6 +67,9 @@ class Engine(Protocol):
         deliver: Callable[[Progress], None],
     ) -> None:
         """Start a request; `deliver` is called on the running event loop for every token. Raises EngineDead."""
+
+    def score(self, request_id: str, text: list[int], top: int, deliver: Callable[[Scores], None]) -> None:
+        """Score a text, with the `top` most likely tokens; `deliver` is called once on the running event loop."""
 
     def cancel(self, request_id: str) -> None:
         """Stop working on a request; nothing more is delivered for it."""

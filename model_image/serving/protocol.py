@@ -5,8 +5,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from serving.errors import BadRequest
+
 GREEDY_BELOW_TEMPERATURE = 0.01
 """Temperatures below this are greedy: dividing logits by less overflows."""
+
+
+_TOGETHER = (
+    "echo, logprobs (0 to 5) and max_tokens 0 are possible only together, and without stream: they ask for the "
+    "log-probabilities of the prompt itself"
+)
 
 
 class StreamOptions(BaseModel):
@@ -24,7 +32,7 @@ class CompletionRequest(BaseModel):
 
     prompt: str = Field(min_length=1)
     model: str | None = None
-    max_tokens: int = Field(16, ge=1)
+    max_tokens: int = Field(16, ge=0)
     temperature: float | None = Field(None, ge=0, le=2)
     """None takes the model's generation_config; below 0.01 is greedy."""
     top_p: float | None = Field(None, gt=0, le=1)
@@ -33,8 +41,10 @@ class CompletionRequest(BaseModel):
     stream_options: StreamOptions | None = None
     user: str | None = None
     n: Literal[1] = 1
-    echo: Literal[False] = False
-    logprobs: None = None
+    echo: bool = False
+    """Answer with the prompt itself and its log-probabilities."""
+    logprobs: int | None = Field(None, ge=0, le=5)
+    """How many of the most likely tokens to name at each place."""
 
     @field_validator("stop")
     @classmethod
@@ -43,6 +53,20 @@ class CompletionRequest(BaseModel):
         if len(strings) > 4 or not all(strings):
             raise ValueError("at most 4 stop strings, none of them empty")
         return strings
+
+    def check(self) -> None:
+        """Raises BadRequest for parameters of which each is possible, but not together."""
+        if not self.echo and self.logprobs is None and self.max_tokens:
+            return
+        wrong = None
+        if not self.echo:
+            wrong = "max_tokens" if self.logprobs is None else "logprobs"
+        elif self.logprobs is None or self.max_tokens:
+            wrong = "echo"
+        elif self.stream:
+            wrong = "stream"
+        if wrong is not None:
+            raise BadRequest(f"{wrong}: {_TOGETHER}", code="invalid_value", parameter=wrong)
 
     @property
     def stop_strings(self) -> list[str]:
@@ -55,10 +79,17 @@ class Wire:
     def __init__(self, request_id: str, model_id: str, created: int) -> None:
         self._head = {"id": request_id, "object": "text_completion", "created": created, "model": model_id}
 
-    def completion(self, text: str, finish_reason: str, prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
-        """The whole answer."""
+    def completion(
+        self,
+        text: str,
+        finish_reason: str,
+        prompt_tokens: int,
+        completion_tokens: int,
+        logprobs: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The whole answer; `logprobs` as `logprobs.legacy_logprobs` makes it."""
         return self._head | {
-            "choices": [_choice(text, finish_reason)],
+            "choices": [_choice(text, finish_reason) | {"logprobs": logprobs}],
             "usage": _usage(prompt_tokens, completion_tokens),
         }
 

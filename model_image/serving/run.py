@@ -1,5 +1,8 @@
 """One admitted request: a job of the admission, a generation for the client, and the bookkeeping between.
 
+A request for log-probabilities is a run like others, queued, timed and cancelled like them; it gives no answer, and so
+no answer's events.
+
 Every run is timed whatever becomes of it, and told to the metrics exactly once: its first token when it comes, or with
 its end if none came. While it is under way the metrics ask for its age.
 """
@@ -7,16 +10,20 @@ its end if none came. While it is under way the metrics ask for its age.
 import asyncio
 import uuid
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
+
+from tokenizers import Encoding
 
 from serving.admission import Admission
 from serving.answer_events import events
 from serving.config import Settings
-from serving.engine import Engine, EngineDead, Progress, Sampling
+from serving.engine import Engine, EngineDead, Progress, Sampling, Scores
 from serving.fault import Act, Drill, WrongText
 from serving.generation import COMPLETE, Ending, Generation
+from serving.logprobs import legacy_logprobs
 from serving.metrics import Metrics, UnderWay, size_class
-from serving.protocol import CompletionRequest
+from serving.protocol import CompletionRequest, Wire
 from serving.text import TextAssembler
 
 
@@ -42,7 +49,7 @@ class Run:
         host: Host,
         engine: Engine,
         request: CompletionRequest,
-        prompt: list[int],
+        prompt: Encoding,
         labels: tuple[str, str],
         act: Act,
     ) -> None:
@@ -84,22 +91,30 @@ class Run:
         """The request as it is at this moment."""
         return UnderWay(*self._labels, self._elapsed_seconds(), self._first_token_seconds is not None)
 
+    async def body(self, wire: Wire, text: str) -> dict[str, Any]:
+        """The whole answer of a request that is complete, as the client gets it."""
+        return wire.completion(text, str(self.generation.ending), self.prompt_tokens, self.generation.completion_tokens)
+
     def _hand_to_engine(self) -> None:
         request, defaults = self._request, self._engine.default_sampling
         sampling = Sampling(
             temperature=defaults.temperature if request.temperature is None else request.temperature,
             top_p=defaults.top_p if request.top_p is None else request.top_p,
         )
-        self._engine.submit(self.id, self._prompt, request.max_tokens, sampling, self._deliver)
+        self._engine.submit(self.id, self._prompt.ids, request.max_tokens, sampling, self._deliver)
 
     def _deliver(self, progress: Progress) -> None:
         if progress.finished:
             self._engine_knows = False
+        self._show(partial(self.generation.deliver, progress))
+
+    def _show(self, news: Callable[[], None]) -> None:
+        """Let the client's side have what the engine delivered, now or when a drill wants it."""
         delay = self._host.drill.delay_seconds(self._elapsed_seconds())
         if delay:
-            self._loop.call_later(delay, self.generation.deliver, progress)
+            self._loop.call_later(delay, news)
         else:
-            self.generation.deliver(progress)
+            news()
 
     def _elapsed_seconds(self) -> float:
         return self._host.clock() - self._arrived
@@ -134,3 +149,28 @@ class Run:
             metrics.per_output_token(
                 *self._labels, output_class, (elapsed - self._first_token_seconds) / (produced - 1)
             )
+
+
+class Scoring(Run):
+    """A request for the log-probabilities of its prompt."""
+
+    _scores = Scores((), None)
+
+    async def body(self, wire: Wire, text: str) -> dict[str, Any]:
+        """The prompt with its log-probabilities."""
+        # Naming every token of a long text takes long enough to make other coroutines late: a thread.
+        tokens, tokenizer = self._scores.tokens, self._engine.tokenizer
+        logprobs = await asyncio.to_thread(legacy_logprobs, tokenizer, self._prompt, tokens)
+        return wire.completion(self._request.prompt, str(self.generation.ending), self.prompt_tokens, 0, logprobs)
+
+    def _hand_to_engine(self) -> None:
+        self._engine.score(self.id, self._prompt.ids, self._request.logprobs or 0, self._deliver_scores)
+
+    def _deliver_scores(self, scores: Scores) -> None:
+        self._engine_knows = False
+        self._scores = scores
+        ending = Ending.LENGTH if scores.error is None else Ending.FAILED
+        self._show(partial(self.generation.end, ending, scores.error))
+
+    def _count_answer(self, produced: int, elapsed: float) -> None:
+        """It is none."""

@@ -18,7 +18,7 @@ from serving.generation import Ending
 from serving.metrics import UNCLASSIFIED, Metrics, size_class
 from serving.model_dir import FileDigests
 from serving.protocol import CompletionRequest
-from serving.run import Run
+from serving.run import Run, Scoring
 
 _CRASHED = 1
 
@@ -89,7 +89,8 @@ class Service:
             os._exit(_CRASHED)
         try:
             engine = self._engine_for(request)
-            prompt = engine.tokenizer.encode(request.prompt).ids
+            request.check()
+            prompt = engine.tokenizer.encode(request.prompt)
             prompt_class = size_class(len(prompt), self.settings.prompt_classes)
             self.admission.check(len(prompt), request.max_tokens)
             if act is Act.FAIL:
@@ -100,7 +101,7 @@ class Service:
             self.metrics.finished(traffic, prompt_class, reason)
             raise
         self.metrics.started(traffic, prompt_class)
-        run = Run(self, engine, request, prompt, (traffic, prompt_class), act)
+        run = (Scoring if request.echo else Run)(self, engine, request, prompt, (traffic, prompt_class), act)
         run.begin(arrived)
         return run
 

@@ -5,7 +5,7 @@ from random import Random
 
 from arithmetic.checkpoint import encode, new_tokenizer
 from serving.config import Settings
-from serving.engine import Progress, Sampling
+from serving.engine import Progress, Sampling, Scores
 from serving.fault import Drill, Fault
 from serving.metrics import Metrics
 from serving.model_dir import FileDigests
@@ -28,6 +28,7 @@ class HandEngine:
 
     def __init__(self) -> None:
         self.requests: dict[str, Callable[[Progress], None]] = {}
+        self.scorings: dict[str, Callable[[Scores], None]] = {}
         self._given: dict[str, str] = {}
 
     def submit(
@@ -41,8 +42,11 @@ class HandEngine:
         self.requests[request_id] = deliver
         self._given[request_id] = ""
 
+    def score(self, request_id: str, text: list[int], top: int, deliver: Callable[[Scores], None]) -> None:
+        self.scorings[request_id] = deliver
+
     def cancel(self, request_id: str) -> None:
-        del self.requests[request_id]
+        del (self.requests if request_id in self.requests else self.scorings)[request_id]
 
     def stop(self) -> None:
         self.requests.clear()
@@ -68,9 +72,9 @@ class HandService(Service):
         )
         self.open(self.hand, FileDigests(weights="sha256:0", tokenizer="sha256:1"))
 
-    def ask(self, prompt: str = "1+1=", *, max_tokens: int = 8, traffic: str = "user") -> Run:
-        request = CompletionRequest(prompt=prompt, max_tokens=max_tokens)
-        return self.submit(request, traffic, self.now)
+    def ask(self, prompt: str = "1+1=", **parameters: object) -> Run:
+        request = CompletionRequest.model_validate({"prompt": prompt, "max_tokens": 8} | parameters)
+        return self.submit(request, "user", self.now)
 
     def metrics_text(self) -> str:
         return self.exposition().decode()

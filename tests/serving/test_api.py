@@ -144,6 +144,8 @@ def test_every_response_names_its_version(server: ServerProcess) -> None:
         ("n", 2),
         ("echo", True),
         ("logprobs", 1),
+        ("logprobs", 6),
+        ("logprobs", -1),
         ("seed", 1),
         ("stream", "yes"),
     ],
@@ -155,6 +157,25 @@ def test_a_wrong_or_unsupported_parameter_is_named(server: ServerProcess, parame
     assert error["param"] == parameter
     assert error["message"].startswith(parameter)
     assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "parameters"),
+    [
+        ("echo", {"echo": True, "max_tokens": 0}),
+        ("echo", {"echo": True, "logprobs": 0}),
+        ("echo", {"echo": True, "logprobs": 1, "max_tokens": 1}),
+        ("logprobs", {"logprobs": 1, "max_tokens": 0}),
+        ("stream", {"echo": True, "logprobs": 1, "max_tokens": 0, "stream": True}),
+    ],
+)
+def test_an_impossible_combination_is_refused_with_what_is_possible(
+    server: ServerProcess, parameter: str, parameters: dict[str, object]
+) -> None:
+    response = server.complete("1+1=", **parameters)
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, parameter)
+    assert "echo, logprobs (0 to 5) and max_tokens 0 are possible only together, and without stream" in error["message"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"'])
