@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 
+T = TypeVar("T")
 MISSING = "there is no `prometheus` on the PATH; install it with `apt-get install prometheus`"
 _LISTENS = re.compile(r'msg="Listening on" address=(127\.0\.0\.1:\d+)')
+
+
+async def eventually(look: Callable[[], Awaitable[T]], good: Callable[[T], bool], seconds: float = 60.0) -> T:
+    """The first look that is good; fails with the last one."""
+    deadline = time.monotonic() + seconds
+    while not good(seen := await look()):
+        assert time.monotonic() < deadline, f"still after {seconds:g} s: {seen}"
+        await asyncio.sleep(0.05)
+    return seen
 
 
 def target(url: str, **labels: str) -> Mapping[str, Any]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 from operator import eq
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 import pytest
-from prometheus_server import prometheus, target
+from prometheus_server import eventually, prometheus, target
 
 from sluice.errors import BadInput, Unreachable
 from sluice.evidence.prometheus import PrometheusTelemetry
@@ -27,16 +24,6 @@ pytestmark = pytest.mark.slow
 LIMITS = {"ttft": 0.5, "tpot": 0.05, "e2e": 20.0, "in_flight": 20.0}
 INTERVAL = timedelta(seconds=1)
 """Five times as long as the real one: a busy machine that scrapes late does not end a series."""
-T = TypeVar("T")
-
-
-async def eventually(look: Callable[[], Awaitable[T]], good: Callable[[T], bool], seconds: float = 30.0) -> T:
-    """The first look that is good; fails with the last one."""
-    deadline = time.monotonic() + seconds
-    while not good(seen := await look()):
-        assert time.monotonic() < deadline, f"still after {seconds:g} s: {seen}"
-        await asyncio.sleep(0.05)
-    return seen
 
 
 class Stage:
