@@ -129,7 +129,7 @@ def hostile(data: dict[str, Any]) -> dict[str, Any]:
 async def test_what_prompts_and_answers_contain_is_text_and_nothing_else() -> None:
     entries = edited(await releases.dry_run(), "examined", hostile)
     entries = edited(entries, "contract", lambda data: {"infos": {"canary": {HOSTILE: HOSTILE}, "stable": {}}})
-    page = page_of(entries)
+    page = Page(render(story_of(entries, [])))
     assert not {"script", "img"} & set(page.tags)
     assert page.text.count("<script>alert(1)</script>") >= 8
     assert "{{ 7*7 }}" in page.text

@@ -21,6 +21,11 @@ def told(entries: list[Entry]) -> Story:
     return story_of(entries, looks_of(entries))
 
 
+def examined(entries: list[Entry]) -> Story:
+    """What comes before the ladder, of evidence that only a test could think of."""
+    return story_of(entries, [])
+
+
 def replaced(entries: list[Entry], kind: str, **fields: Any) -> list[Entry]:
     return edited(entries, kind, lambda data: data | fields)
 
@@ -118,16 +123,16 @@ async def test_a_first_release_has_no_share_to_show() -> None:
 async def test_every_gate_s_e_values_are_told_with_their_limits() -> None:
     panels = {panel.gate: panel for panel in told(await releases.rolled_back()).panels}
     assert {"errors", "latency"} <= panels.keys()
-    worse = next(series for series in panels["errors"].series if series.name == "worse than stable")
+    worse = next(series for series in panels["errors"].series if series.name == "regression")
     assert worse.reached
     assert not worse.promotes
     assert worse.highest >= worse.limit > 100
-    assert {"ttft: within the margin", "tpot: within the margin"} <= {one.name for one in panels["latency"].series}
+    assert {"ttft: non-inferiority", "tpot: non-inferiority"} <= {one.name for one in panels["latency"].series}
 
 
 async def test_the_examination_s_e_values_are_told_where_they_ended() -> None:
     quality = {panel.gate: panel for panel in told(await releases.blocked()).examination}["quality"]
-    assert next(series for series in quality.series if series.name == "worse than stable").reached
+    assert next(series for series in quality.series if series.name == "regression").reached
 
 
 def test_a_metric_without_a_limit_of_its_own_has_that_of_all() -> None:
@@ -158,7 +163,7 @@ async def with_distributions(*recorded: dict[str, Any]) -> Story:
         Entry(1000 + number, "distributions", at, {"step": number, "versions": versions}, "", "")
         for number, versions in enumerate(recorded)
     ]
-    return told([*plain, *more])
+    return examined([*plain, *more])
 
 
 async def test_users_times_are_those_between_the_first_and_the_last_recording() -> None:
@@ -180,6 +185,15 @@ async def test_without_users_requests_the_probes_times_are_shown() -> None:
     metrics = {metric.name: metric for metric in story.latency.metrics}
     assert {curve.role for curve in metrics["e2e"].curves} == {"canary", "stable"}
     assert metrics["e2e"].limit_seconds == 20.0
+    assert [curve.slow for curve in metrics["e2e"].curves] == [0, 0]
+
+
+async def test_probes_over_the_limit_are_counted_exactly_however_many_there_are() -> None:
+    requests = [{"prompt": str(n), "canary": {"e2e": 0.02 * n, "error": ""}} for n in range(1, 2001)]
+    story = examined(replaced(await releases.dry_run(), "examined", requests=requests))
+    (curve,) = story.latency.metrics[0].curves
+    assert (curve.requests, curve.slow) == (2000, 1000)
+    assert len(curve.points) < 220
 
 
 # --- quality, contract, behaviour, fidelity --------------------------------------------------------------------------
@@ -194,7 +208,7 @@ def changed(prompt_id: str, canary: float, stable: float) -> dict[str, Any]:
 
 
 async def test_quality_is_told_by_category_with_the_largest_loss_first() -> None:
-    story = told(replaced(await releases.dry_run(), "examined", pairs=PAIRS))
+    story = examined(replaced(await releases.dry_run(), "examined", pairs=PAIRS))
     assert story.quality is not None
     rows = [(one.name, one.canary_mean, one.stable_mean, one.better, one.worse) for one in story.quality.categories]
     assert rows == [("add", 0.5, 1.0, 0, 1), ("sub", 1.0, 0.5, 1, 0)]
@@ -203,7 +217,7 @@ async def test_quality_is_told_by_category_with_the_largest_loss_first() -> None
 
 async def test_prompts_that_changed_sides_have_both_answers_and_scores_and_losses_come_first() -> None:
     sides = [changed("s1", 1.0, 0.0), changed("a2", 0.0, 1.0)]
-    story = told(replaced(await releases.dry_run(), "examined", pairs=PAIRS, changed_sides=sides))
+    story = examined(replaced(await releases.dry_run(), "examined", pairs=PAIRS, changed_sides=sides))
     assert story.quality is not None
     assert [one.prompt_id for one in story.quality.changed] == ["a2", "s1"]
     assert [(said.role, said.text, said.score) for said in story.quality.changed[0].answers] == [
@@ -213,7 +227,7 @@ async def test_prompts_that_changed_sides_have_both_answers_and_scores_and_losse
 
 
 async def test_prompts_whose_answers_were_not_kept_are_named() -> None:
-    story = told(replaced(await releases.dry_run(), "examined", pairs=PAIRS, changed_sides=[changed("a2", 0, 1)]))
+    story = examined(replaced(await releases.dry_run(), "examined", pairs=PAIRS, changed_sides=[changed("a2", 0, 1)]))
     assert story.quality is not None
     assert story.quality.changed_elsewhere == ("s1",)
 
@@ -230,7 +244,7 @@ async def test_contract_differences_say_whether_the_policy_forbids_them() -> Non
         "canary": {"stop_tokens": [2], "version": "new", "tokenizer": "t"},
         "stable": {"stop_tokens": [2, 3], "version": "old", "tokenizer": "t"},
     }
-    story = told(replaced(await releases.dry_run(), "contract", infos=infos))
+    story = examined(replaced(await releases.dry_run(), "contract", infos=infos))
     assert story.contract is not None
     rows = [(one.name, one.forbidden, one.canary, one.stable) for one in story.contract.differences]
     assert rows == [("stop_tokens", True, "[2]", "[2, 3]"), ("version", None, "new", "old")]
@@ -248,7 +262,7 @@ async def test_odd_answers_are_counted_in_probes_and_in_users_answers() -> None:
 
 async def test_fidelity_is_the_mean_over_prompts_and_names_the_worst() -> None:
     texts = [["a1", 0.1, 30], ["a2", 0.5, 10]]
-    story = told(replaced(await releases.dry_run(), "examined", fidelity=texts))
+    story = examined(replaced(await releases.dry_run(), "examined", fidelity=texts))
     assert story.fidelity is not None
     assert story.fidelity.mean == pytest.approx(0.3)
     assert [text.prompt_id for text in story.fidelity.worst] == ["a2", "a1"]

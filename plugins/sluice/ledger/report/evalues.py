@@ -11,8 +11,8 @@ from sluice.ledger.report.looks import LookAt
 
 _E_VALUE = re.compile(r"(?:(?P<what>.+?)_)?(?P<test>e_(?:regression|non_inferior|floor|category|excess))")
 _TESTS = {
-    "e_regression": "worse than stable",
-    "e_non_inferior": "within the margin",
+    "e_regression": "regression",
+    "e_non_inferior": "non-inferiority",
     "e_floor": "below the floor",
     "e_category": "a category got worse",
     "e_excess": "worse by more than min_excess",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,9 @@ from sluice.ledger.report.records import ROLES, field, last_of
 from sluice.ports import Entry
 
 METRICS = ("ttft", "tpot", "e2e")
+
+MOST_EDGES = 200
+"""Of a curve that is drawn from single times: more cannot be seen."""
 
 Counts = Sequence[tuple[float, int]]
 """(edge in seconds, requests at most so long), ascending; the last edge is infinite."""
@@ -52,7 +55,7 @@ def curves_of(
     versions = {"canary": version, "stable": last_good}
     for whose, counts in (
         ("users' requests", _users(entries, versions)),
-        ("the examination's probes", _probes(entries)),
+        ("the examination's probes", _probes(entries, limits_seconds)),
     ):
         metrics = tuple(_metric(name, counts.get(name, {}), limits_seconds.get(name)) for name in METRICS)
         if any(metric.curves for metric in metrics):
@@ -99,21 +102,23 @@ def _increase(before: Counts, after: Counts) -> Counts:
     return increase if rising and all(count >= 0 for _, count in increase) else after
 
 
-def _probes(entries: Sequence[Entry]) -> dict[str, dict[str, Counts]]:
-    """metric → role → the examination's times, each its own edge."""
+def _probes(entries: Sequence[Entry], limits: Mapping[str, float | None]) -> dict[str, dict[str, Counts]]:
+    """metric → role → the examination's times, counted at edges of their own and at the limit."""
     requests = last_of(entries, "examined").get("requests", ())
     found: dict[str, dict[str, Counts]] = {}
     for metric in METRICS:
         for role in ROLES:
             answers = [field(request, role, {}) for request in requests]
             times = [answer.get(metric) for answer in answers if answer and not answer.get("error")]
-            found.setdefault(metric, {})[role] = _cumulative([float(time) for time in times if time is not None])
+            found.setdefault(metric, {})[role] = _cumulative(
+                [float(time) for time in times if time is not None], limits.get(metric)
+            )
     return found
 
 
-def _cumulative(times: Sequence[float]) -> Counts:
-    total, counts = 0, []
-    for edge, count in sorted(Counter(round(time, 4) for time in times).items()):
-        total += count
-        counts.append((edge, total))
-    return counts
+def _cumulative(times: Sequence[float], limit: float | None) -> Counts:
+    """What is known exactly at the limit and at up to MOST_EDGES of the times, evenly by rank."""
+    ordered = sorted(times)
+    ranks = range(0, len(ordered), max(1, len(ordered) // MOST_EDGES))
+    edges = {*(ordered[rank] for rank in ranks), *ordered[-1:], *([limit] if limit is not None and ordered else [])}
+    return [(edge, bisect.bisect_right(ordered, edge)) for edge in sorted(edges)]

@@ -44,14 +44,9 @@ def ladder(told: Ladder, start: datetime, end: datetime) -> str:
         weights = [percent for _, percent in points] + [points[-1][1]]
         axes.fill_between(times, weights, step="post", color=LIGHT["canary"], alpha=0.12, linewidth=0)
         axes.step(times, weights, where="post", color=LIGHT["canary"], label="desired weight")
-        axes.plot(
-            [scale(point.at) for point in told.observed],
-            [point.percent for point in told.observed],
-            "o",
-            markersize=3,
-            color=LIGHT["ink"],
-            label="observed share since the step began",
-        )
+        seen = [scale(point.at) for point in told.observed], [point.percent for point in told.observed]
+        if told.observed:
+            axes.plot(*seen, "o", markersize=3, color=LIGHT["ink"], label="observed share since the step began")
         axes.set_ylim(0, min(104.0, 1.3 * max([*weights, *(point.percent for point in told.observed)])))
         axes.yaxis.set_major_formatter(PercentFormatter())
         axes.set_ylabel("canary's share")
