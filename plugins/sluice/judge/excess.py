@@ -4,7 +4,7 @@ It is the margin test with its stakes reversed. In a window with θ fixed before
 canary and against stable:
 
     C = 1 + a(e_c/n_c − c), or (1 + a κ/n_c (1 − c))^(e_c/κ) · (1 − a κ/n_c c)^((n_c−e_c)/κ) in large windows
-    S = (1 − a κ/n_s (1 − θ))^(e_s/κ) · (1 + a κ/n_s θ)^((n_s−e_s)/κ)
+    S = (1 − a κ/n_s (1 − θ))^(e_s/κ) · (1 + a κ/n_s θ)^((n_s−e_s)/κ), with κ at most n_s, as no burst is larger
 
 Factors are not negative as long as a ≤ 1/c (or n_c/(κ c)) and a ≤ n_s/(κ(1 − θ)), so stakes are fractions of the
 largest such a, which depends on counts of requests and on the past alone. Expectation: E[C] ≤ exp a(θ_c − c), for the
