@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.judge import exposure, latency, plots, promotion, quality, releases, report
-from benchmarks.judge.claims import claims_of, peers_of
+from benchmarks.judge.claims import Claim, claims_of, peers_of
 from benchmarks.judge.cost import tick_milliseconds
 from benchmarks.judge.runner import Cell, run
 
@@ -48,6 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (asked.out / "judge.md").write_text(report.markdown(claims, peers), encoding="utf-8")
     plots.draw(asked.out, claims, peers)
     print(report.on_screen(claims))
+    return exit_code(claims)
+
+
+def exit_code(claims: Sequence[Claim]) -> int:
+    """0 if every claim holds."""
     return 0 if all(claim.holds for claim in claims) else 1
 
 

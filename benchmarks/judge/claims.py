@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,12 +40,12 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """A figure that is not a number (nothing was found at all) holds nothing."""
+        """A figure that is not a number holds nothing."""
         return self.value <= self.limit if self.relation == "<=" else self.value >= self.limit
 
     def to_record(self) -> dict[str, Any]:
         return {
-            "value": None if np.isnan(self.value) else round(self.value, 6),
+            "value": round(self.value, 6) if math.isfinite(self.value) else None,
             "relation": self.relation,
             "limit": self.limit,
             "unit": self.unit,
@@ -146,9 +147,7 @@ def _equal_versions(cells: Cells) -> Iterator[Claim]:
     yield _rate("ramp_false_alarm", max(halves["sluice"], doubles["sluice"], key=_mean), 0.01, note)
     by_traffic = {requests: cells[f"bursts_{requests}"] for requests in BURST_TRAFFIC}
     worst = max(by_traffic, key=lambda requests: _mean(by_traffic[requests]["sluice"]))
-    raw = [
-        by_traffic[requests][f"raw_{gate}"].mean() for requests in BURST_TRAFFIC for gate in ("latency", "behaviour")
-    ]
+    raw = [_mean(column) for requests in BURST_TRAFFIC for column in cells[f"bursts_raw_{requests}"].values()]
     each = ", ".join(f"{n}: {_percent(cell['sluice'].mean())}" for n, cell in by_traffic.items())
     note = (
         f"bursts of five in errors, latency and behaviour, all gates, 40 looks, canary requests per look {each}; "

@@ -11,7 +11,7 @@ from benchmarks.judge import shipped
 from benchmarks.judge.peers import argo, flagger, kayenta
 from benchmarks.judge.releases import kayenta_metric
 from benchmarks.judge.runner import Cell, Outcome
-from benchmarks.judge.streams import ERRORS, errors, ladder, traffic
+from benchmarks.judge.streams import ERRORS, errors, ladder, traffic, windows
 from sluice.judge import Arm, ErrorsGate, Window
 from sluice.judge import Outcome as Says
 
@@ -37,40 +37,35 @@ def cells() -> list[Cell]:
 def exposure(rng: np.random.Generator, rate: float, size: int) -> Outcome:
     """Canary requests until rollback, at a weight of 10 % and in windows of `size` of them."""
     seen = traffic(rng, size, np.full(HORIZON_REQUESTS // size, 0.10))
-    windows = list(errors(rng, seen, rate, ERRORS))
-    success = [1.0 - window.canary.bad / window.canary.requests for window in windows]
+    bad, stable_bad = rng.binomial(seen.canary, rate), rng.binomial(seen.stable, ERRORS)
+    success = 1.0 - bad / seen.canary
+    points = slice(kayenta.RUNS * kayenta.POINTS_PER_RUN)
+    counts = (column[points] for column in (seen.canary, bad, seen.stable, stable_bad))
     found = {
-        "sluice": found_at(shipped.errors(), windows),
+        "sluice": found_at(shipped.errors(), windows(seen, bad, stable_bad)),
         "argo": argo.STRICT.aborted_at(success),
         "argo_95": argo.DOCUMENTED_CONDITION.aborted_at(success),
         "flagger": flagger.DOCUMENTED.rolled_back_at(success),
-        "kayenta": _kayenta_at(rng, windows),
+        "kayenta": _kayenta_at(rng, kayenta_metric(rng, "errors", *counts)),
     }
     return {name: np.nan if at is None else size * (at + 1.0) for name, at in found.items()}
 
 
-def found_at(gate: ErrorsGate, windows: Iterable[Window]) -> int | None:
+def found_at(gate: ErrorsGate, seen: Iterable[Window]) -> int | None:
     """Return the number of the window, from 0, with which the gate says regression; None: with none."""
-    for number, window in enumerate(windows):
+    for number, window in enumerate(seen):
         gate = gate.observe(window)
         if gate.verdict().outcome is Says.regression:
             return number
     return None
 
 
-def _kayenta_at(rng: np.random.Generator, windows: list[Window]) -> int | None:
+def _kayenta_at(rng: np.random.Generator, metric: kayenta.Metric) -> int | None:
     """Its first run is when it has the points it asks for; each run looks back to the beginning."""
     size = kayenta.POINTS_PER_RUN
-    runs = range(size, min(len(windows), kayenta.RUNS * size) + 1, size)
-    pairs = [(window.canary, window.stable) for window in windows[: kayenta.RUNS * size]]
-    metric = kayenta_metric(rng, "errors", pairs)
-    scores = [
-        kayenta.judge(
-            [kayenta.Metric("errors", metric.canary[:points], metric.baseline[:points])], {"errors": 100.0}, rng
-        ).score
-        for points in runs
-    ]
-    failed = kayenta.failed_at(scores)
+    runs = range(size, len(metric.canary) + 1, size)
+    seen = (kayenta.Metric("errors", metric.canary[:points], metric.baseline[:points]) for points in runs)
+    failed = kayenta.failed_at([kayenta.judge([so_far], {"errors": 100.0}, rng).score for so_far in seen])
     return None if failed is None else runs[failed] - 1
 
 

@@ -99,7 +99,7 @@ def length_mix(rng: np.random.Generator) -> Outcome:
         "sluice": gate.verdict().outcome is Says.regression,
         "unstratified": plain.verdict().outcome is Says.regression,
         "p95": 1.0 - within.mean() > 0.05 >= stable_slow,
-        "argo_p95": argo.Analysis(0.95).aborted_at(within.tolist()) is not None,
+        "argo_p95": argo.Analysis(0.95).aborted_at(within) is not None,
     }
 
 

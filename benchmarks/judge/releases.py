@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -12,8 +12,8 @@ from benchmarks.judge import shipped
 from benchmarks.judge.peers import argo, flagger, kayenta
 from benchmarks.judge.runner import Cell, Outcome
 from benchmarks.judge.shipped import HOLD_LOOKS, MAX_HOLD_LOOKS, METRICS, Gates, Look
-from benchmarks.judge.streams import healthy, ladder
-from sluice.judge import Arm
+from benchmarks.judge.streams import Counts, healthy, ladder
+from sluice.judge import Arms
 
 REQUESTS_PER_LOOK = (50, 100, 500, 2000)
 LOOKS = HOLD_LOOKS * shipped.SOAK
@@ -55,8 +55,8 @@ def _looks_to_promotion(gates: Gates, more: Iterable[Look]) -> int | None:
 
 
 def _peers(rng: np.random.Generator, looks: list[Look]) -> Outcome:
-    success = [1.0 - look.window.canary.bad / look.window.canary.requests for look in looks]
     metrics = kayenta_metrics(rng, looks)
+    success = 1.0 - metrics[0].canary / 100.0
     errors_only = kayenta.judge(metrics[:1], {"errors": 100.0}, rng)
     return {
         "argo": argo.STRICT.aborted_at(success) is not None,
@@ -69,25 +69,27 @@ def _peers(rng: np.random.Generator, looks: list[Look]) -> Outcome:
 
 def kayenta_metrics(rng: np.random.Generator, looks: list[Look]) -> list[kayenta.Metric]:
     """A point per look: errors and the slow share of each metric, in percent."""
-    pairs = [(look.window.canary, look.window.stable) for look in looks]
-    metrics = [kayenta_metric(rng, "errors", pairs)]
+    found = [kayenta_metric(rng, "errors", *_columns([look.window.attempts] for look in looks))]
     for metric in METRICS:
-        pooled = [list(look.latency.metrics[metric].values()) for look in looks]
-        sums = [
-            (sum((a.canary for a in arms), Arm(0, 0)), sum((a.stable or Arm(0, 0) for a in arms), Arm(0, 0)))
-            for arms in pooled
-        ]
-        metrics.append(kayenta_metric(rng, "latency", list(sums)))
-    return metrics
+        by_look = (list(look.latency.metrics[metric].values()) for look in looks)
+        found.append(kayenta_metric(rng, "latency", *_columns(by_look)))
+    return found
 
 
-def kayenta_metric(rng: np.random.Generator, group: str, pairs: list[tuple[Arm, Arm | None]]) -> kayenta.Metric:
+def _columns(looks: Iterable[list[Arms]]) -> Iterator[Counts]:
+    """Requests and bad ones of the canary, the same of stable, each an array over looks, summed over strata."""
+    rows = []
+    for strata in looks:
+        canary, stable = [arms.canary for arms in strata], [arms.stable for arms in strata if arms.stable]
+        rows.append([sum(getattr(arm, of) for arm in arms) for arms in (canary, stable) for of in ("requests", "bad")])
+    return iter(np.array(rows).T)
+
+
+def kayenta_metric(
+    rng: np.random.Generator, group: str, requests: Counts, bad: Counts, stable_requests: Counts, stable_bad: Counts
+) -> kayenta.Metric:
     """Its documentation asks for a baseline as large as the canary: as many of stable's requests, drawn at random."""
-    canary, baseline = [], []
-    for ours, stable in pairs:
-        assert stable is not None
-        size = min(ours.requests, stable.requests)
-        canary.append(100.0 * ours.bad / ours.requests)
-        bad = rng.hypergeometric(stable.bad, stable.requests - stable.bad, size) if size else 0
-        baseline.append(100.0 * bad / size if size else np.nan)
-    return kayenta.Metric(group, np.array(canary), np.array(baseline))
+    size = np.minimum(requests, stable_requests)
+    baseline = rng.hypergeometric(stable_bad, stable_requests - stable_bad, size)
+    with np.errstate(invalid="ignore"):  # a baseline without requests is NaN, as in Kayenta
+        return kayenta.Metric(group, 100.0 * bad / requests, 100.0 * baseline / size)

@@ -7,7 +7,7 @@ requests is NaN, which meets no condition.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -18,7 +18,7 @@ class Analysis:
     success_at_least: float
     failure_limit: int = 0
 
-    def aborted_at(self, success_rates: Sequence[float]) -> int | None:
+    def aborted_at(self, success_rates: Iterable[float]) -> int | None:
         """Return the number of the measurement, from 0, at which the rollout is aborted; None: it never is."""
         failures = 0
         for number, rate in enumerate(success_rates):

@@ -7,7 +7,7 @@ over the whole analysis, good ones in between take none away; at `threshold` fai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -18,7 +18,7 @@ class Analysis:
     success_percent_at_least: float = 99.0
     threshold: int = 5
 
-    def rolled_back_at(self, success_rates: Sequence[float]) -> int | None:
+    def rolled_back_at(self, success_rates: Iterable[float]) -> int | None:
         """Return the number of the check, from 0, that rolls back; None: none does. Rates are shares, NaN: no value."""
         failed = 0
         for number, rate in enumerate(success_rates):
