@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -22,16 +22,11 @@ from sluice.engine.drill import drill as drilled
 from sluice.engine.faults import Fault, drill_id
 from sluice.engine.feasibility import BASE_RATE, feasibility
 from sluice.engine.gates import Calibration
-from sluice.engine.recorded import Load, Recorded, calibration_in, load, recorded
+from sluice.engine.recorded import Load, Recorded, calibration_in, load, past, recorded
 from sluice.errors import BadInput, SluiceError
 from sluice.evidence.prompts import read_prompts
 from sluice.ledger.store import FsspecLedger
 from sluice.ports import Entry, Prompt
-from sluice.release import last_good
-
-SHORTEST_PAST = timedelta(seconds=30)
-"""Prometheus scrapes every 15 s or so; shorter windows would be its interpolation."""
-PAST_WINDOWS = 720
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -130,17 +125,20 @@ def tune(
 
 async def _record(where: settings.Settings, chosen: policy.ReleasePolicy, source: str) -> Sequence[Recorded]:
     """Stable's windows, oldest first."""
+    if source == "prometheus":
+        return await _past(where, chosen)
+    store = FsspecLedger(where.ledger if source == "ledger" else source)
+    releases = await store.releases(chosen.model)
+    return [window for name in releases for window in recorded(await store.entries(chosen.model, name))]
+
+
+async def _past(where: settings.Settings, chosen: policy.ReleasePolicy) -> Sequence[Recorded]:
     from sluice.assembly import ports_for
 
-    if source != "prometheus":
-        store = FsspecLedger(where.ledger if source == "ledger" else source)
-        releases = await store.releases(chosen.model)
-        return [window for name in releases for window in recorded(await store.entries(chosen.model, name))]
-    window = max(chosen.tick, SHORTEST_PAST)
+    if not where.prometheus_url:
+        raise BadInput("SLUICE_PROMETHEUS_URL is not set, and single scrapes keep no past; set it, or use the ledger")
     async with ports_for(where, chosen) as ports:
-        stable = last_good((await ports.traffic.read()).weights, chosen.model)
-        past = await ports.telemetry.past(stable, chosen.gates.limits_seconds, window, PAST_WINDOWS)
-    return [Recorded(pods, window.total_seconds()) for pods in past]
+        return await past(ports, chosen, where.prometheus_interval)
 
 
 @app.command()

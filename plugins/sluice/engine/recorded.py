@@ -1,14 +1,22 @@
-"""Stable's traffic as past releases recorded it: what lint reckons with, and what tune plays again. Pure."""
+"""Stable's traffic as it was recorded: what lint reckons with, and what tune plays again.
+
+Past releases left it in the ledger, Prometheus keeps it by pod. Pure, but for the question to Prometheus.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from sluice.engine.gates import Calibration
 from sluice.engine.windows import difference, from_record
-from sluice.ports import Entry, Timing, Totals
+from sluice.policy import ReleasePolicy
+from sluice.ports import Entry, Ports, Timing, Totals
+from sluice.release import last_good
+
+PAST_WINDOWS = 720
+"""Six hours of half minutes."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,35 @@ def _counters(entry: Entry, canary: str) -> Mapping[str, Totals]:
         return {name: from_record(totals) for name, totals in entry.data["totals"].items() if name != canary}
     except KeyError:
         return {}
+
+
+async def past(ports: Ports, policy: ReleasePolicy, interval: timedelta) -> Sequence[Recorded]:
+    """Stable's windows as Prometheus kept them, none if it kept none; `interval`: how often it scrapes at least.
+
+    Raises Unreachable, Ambiguous while a release is under way.
+    """
+    window = max(policy.tick, interval)
+    stable = last_good((await ports.traffic.read()).weights, policy.model)
+    found = await ports.telemetry.past(stable, policy.gates.limits_seconds, window, PAST_WINDOWS)
+    return [Recorded({name: _of_users(pod) for name, pod in pods.items()}, window.total_seconds()) for pods in found]
+
+
+def _of_users(pod: Totals) -> Totals:
+    """A pod knows attempts and not whose they were, so each is taken for a user's request.
+
+    Retries hide some failed attempts from users: this is the careful reading. Where no proxy counts attempts there are
+    only the answers that the server completed.
+    """
+    requests, failed = (pod.attempts, pod.attempts_failed) if pod.attempts else (pod.completed, 0)
+    return replace(
+        pod,
+        started=requests,
+        answered=requests,
+        failed=failed,
+        attempts=requests,
+        attempts_failed=failed,
+        overdue=0,
+    )
 
 
 def calibration_in(entries: Sequence[Entry]) -> Calibration:

@@ -11,12 +11,13 @@ from numpy.random import Generator
 
 from sluice.engine.evidence import window_record
 from sluice.engine.gates import Calibration
-from sluice.engine.recorded import Recorded, added, load, recorded
+from sluice.engine.recorded import Recorded, added, load, past, recorded
 from sluice.engine.tune import End, Fault, Tuned, confidence_limits, dealt, looks, tune
 from sluice.errors import BadInput
 from sluice.judge import Dispersion
 from sluice.policy import ReleasePolicy
 from sluice.ports import Entry, Timing, Totals
+from tests.fakes import World
 
 TICK_SECONDS = 5.0
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -181,6 +182,24 @@ def test_the_load_is_the_whole_traffics() -> None:
     assert found is not None
     assert found.rate == pytest.approx(10.0)
     assert (found.base_rate, found.slow_rate) == (pytest.approx(1 / 140), 0.0)
+
+
+async def test_prometheus_tells_pods_apart_and_their_attempts_are_taken_for_users_requests() -> None:
+    world = World()
+    busy, no_proxy = Totals(attempts=90, attempts_failed=3, completed=87, overdue=1), Totals(completed=40)
+    world.telemetry.pods_past = [{"a": busy, "b": no_proxy}]
+    (window,) = await past(world.ports, a_policy(), timedelta(seconds=30))
+    assert window.seconds == 30.0
+    assert (window.totals.started, window.totals.answered, window.totals.failed) == (130, 130, 3)
+    assert (window.totals.attempts, window.totals.overdue) == (130, 0)
+
+
+def test_counters_that_older_records_lack_say_nothing() -> None:
+    entries = a_release()
+    for entry in entries:
+        for counters in entry.data.get("totals", {}).values():
+            del counters["overdue"]
+    assert not recorded(entries)
 
 
 def test_a_release_that_was_never_planned_or_shifted_has_no_record() -> None:
