@@ -31,7 +31,7 @@ def doubts(policy: ReleasePolicy) -> list[str]:
 
 
 def _prompts(policy: ReleasePolicy, prompts: Sequence[Prompt]) -> list[str]:
-    quality, fidelity = policy.gates.quality, policy.gates.fidelity
+    quality = policy.gates.quality
     found = []
     smallest = smallest_certifiable_margin(len(prompts), policy.alpha.promote)
     if quality.margin < smallest:
@@ -44,11 +44,6 @@ def _prompts(policy: ReleasePolicy, prompts: Sequence[Prompt]) -> list[str]:
         found.append(
             f"gates.quality.rubric: is missing, but {len(judged)} prompts of {quality.prompts} have the scorer "
             f"`rubric` (the first is {judged[0]}): name the judge model's url and model, or give them another scorer"
-        )
-    if fidelity.prompts > len(prompts):
-        found.append(
-            f"gates.fidelity.prompts: {fidelity.prompts} is more than the {len(prompts)} prompts of {quality.prompts}; "
-            f"say at most {len(prompts)}, or 0 for no comparison token by token"
         )
     return found
 

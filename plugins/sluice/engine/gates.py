@@ -100,7 +100,7 @@ def probes_behaviour_gate(policy: ReleasePolicy) -> BehaviourGate:
 
 def fidelity_gate(policy: ReleasePolicy) -> FidelityGate:
     """Log-probabilities of the same texts."""
-    return FidelityGate(policy.gates.fidelity.limit, alpha_regression=alpha_split(policy).fidelity)
+    return FidelityGate(policy.gates.fidelity.limit, alpha_regression=alpha_split(policy).fidelity_examination)
 
 
 # --- the ladder ------------------------------------------------------------------------------------------------------

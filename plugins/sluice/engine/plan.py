@@ -14,9 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sluice.engine.consistency import contradictions
+from sluice.engine.faults import last_drill, overdue
+from sluice.engine.feasibility import problems
 from sluice.engine.journal import use_case
+from sluice.engine.measured import last_measured
 from sluice.errors import BadInput, Refused
-from sluice.judge import smallest_certifiable_margin
 from sluice.policy import ReleasePolicy
 from sluice.ports import Entry, ImageSpec, Ports, Prompt, Revision, WorkloadSpec
 from sluice.release import last_good
@@ -149,7 +152,7 @@ async def _resolve(ports: Ports, policy: ReleasePolicy, request: Request, root: 
     context_digest = await ports.images.context_digest(root / policy.image.context)
     version = version_of(revision.digest, context_digest, policy.image.base, settings)
     prompts = await ports.prompts(root / policy.gates.quality.prompts)
-    certifiable(policy, prompts)
+    await _refuse_what_cannot_work(ports, policy, request, prompts)
     seen = await ports.traffic.read()
     at_rest = seen.record is None or seen.record.closed
     if at_rest:
@@ -166,6 +169,21 @@ async def _resolve(ports: Ports, policy: ReleasePolicy, request: Request, root: 
     )
 
 
+async def _refuse_what_cannot_work(
+    ports: Ports, policy: ReleasePolicy, request: Request, prompts: Sequence[Prompt]
+) -> None:
+    """Raises BadInput for a policy that could never come to a verdict, Refused if its drills are too old."""
+    if request.drill:  # it needs no users' traffic, and is itself what may be missing
+        found = contradictions(policy, prompts)
+    else:
+        load, calibration = await last_measured(ports.ledger, policy.model)
+        found = problems(policy, prompts, load.rate if load else None, calibration)
+        if late := overdue(policy, await last_drill(ports.ledger, policy.model), ports.clock.now()):
+            raise Refused(late)
+    if found:
+        raise BadInput("\n".join(found))
+
+
 def pinned_in(entries: Sequence[Entry], model: str, release: str) -> Plan:
     """The plan that a release was opened with. Raises Refused if its entries hold none."""
     for entry in entries:
@@ -178,14 +196,3 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
     """`sha256:<hex>` over the prompt set's content, whatever its formatting."""
     content = json.dumps([vars(prompt) for prompt in prompts], sort_keys=True)
     return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
-
-
-def certifiable(policy: ReleasePolicy, prompts: Sequence[Prompt]) -> None:
-    """Raises BadInput if the prompt set is too small for the margin that the policy asks for."""
-    quality = policy.gates.quality
-    smallest = smallest_certifiable_margin(len(prompts), policy.alpha.promote)
-    if quality.margin < smallest:
-        raise BadInput(
-            f"gates.quality.margin: {quality.margin:g} cannot be certified with the {len(prompts)} prompts of "
-            f"{quality.prompts}; the smallest margin they can show is {smallest:.3f}: raise the margin or add prompts"
-        )

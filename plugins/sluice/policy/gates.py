@@ -93,7 +93,7 @@ class Behaviour(Part):
 
 class Fidelity(Part):
     prompts: Annotated[int, Field(ge=0)] = 50
-    """How many prompts of the set are compared token by token; 0 for none."""
+    """How many prompts of the set are compared token by token, at most; 0 for none."""
     limit: Annotated[float, Field(gt=0)] | None = None
     """Mean difference of log-probabilities, in nats per token, that blocks when exceeded; none: it is only reported."""
 

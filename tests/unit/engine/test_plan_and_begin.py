@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sluice.engine.deploy import begin, build, deploy
-from sluice.engine.plan import Plan, certifiable, pinned_in, plan
+from sluice.engine.measured import last_measured
+from sluice.engine.plan import Plan, pinned_in, plan
 from sluice.errors import Ambiguous, BadInput, DeadlineExceeded, Refused, Superseded, Unreachable
 from sluice.ports import Revision
 from sluice.release import Phase
@@ -98,9 +99,33 @@ async def test_an_unknown_revision_is_refused_before_anything_was_touched() -> N
 
 
 async def test_a_margin_that_the_prompts_cannot_certify_is_refused() -> None:
+    world = World()
+    world.prompts = prompt_set(12)
     with pytest.raises(BadInput, match=r"gates.quality.margin: 0.3 cannot be certified with the 12 prompts.*0\.4"):
-        certifiable(a_policy(), prompt_set(12))
-    certifiable(a_policy(), prompt_set(30))
+        await planned(world)
+
+
+async def test_traffic_that_cannot_reach_a_verdict_is_refused() -> None:
+    with pytest.raises(BadInput, match="max_hold"):
+        await plan(World().ports, a_policy(rate=0.2), a_request(), ROOT)
+
+
+async def test_the_last_release_says_how_much_traffic_there_is() -> None:
+    run = DagRun(World())
+    await run.run()
+    found, _ = await last_measured(run.world.ledger, "arithmetic")
+    assert found is not None
+    assert found.rate == pytest.approx(run.world.telemetry.per_second, rel=0.2)
+    with pytest.raises(BadInput, match="max_hold"):
+        await plan(run.world.ports, a_policy(max_hold="15s"), a_request("rel-2", "r3"), ROOT)
+
+
+async def test_a_release_is_refused_while_its_drills_are_missing_but_a_drill_is_not() -> None:
+    world, policy = World(), a_policy(drill={"max_age": "7d"})
+    with pytest.raises(Refused, match=r"drill.max_age asks for drills.*run: sluice drill arithmetic"):
+        await plan(world.ports, policy, a_request(), ROOT)
+    drill = replace(a_request("rel-2"), drill="slow", dry_run=True, settings={"fault": "late:1"})
+    assert (await plan(world.ports, policy, drill, ROOT)).settings["fault"] == "late:1"
 
 
 async def test_split_traffic_without_a_release_is_refused() -> None:
