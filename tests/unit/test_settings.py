@@ -33,6 +33,13 @@ def test_several_addresses_of_metrics_are_separated_by_commas() -> None:
     assert chosen.metrics_urls == ("http://a/metrics", "http://b/metrics")
 
 
+def test_the_scrape_interval_is_a_duration_of_some_length() -> None:
+    assert settings.read({"SLUICE_PROMETHEUS_INTERVAL": "15s"}).prometheus_interval.total_seconds() == 15
+    for wrong in ("15", "0s"):
+        with pytest.raises(BadInput, match="SLUICE_PROMETHEUS_INTERVAL: "):
+            settings.read({"SLUICE_PROMETHEUS_INTERVAL": wrong})
+
+
 def test_an_empty_variable_is_an_unset_one() -> None:
     assert settings.read({"SLUICE_KUBECONFIG": "", "SLUICE_LEDGER": ""}) == settings.read({})
 
