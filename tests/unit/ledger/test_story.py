@@ -150,6 +150,12 @@ def test_an_e_value_without_a_limit_is_no_test() -> None:
     assert e_values({"e_regression": 3.0, "e_new_weight": 1.0, "e_new_weight_limit": 2.0}) == []
 
 
+async def test_a_release_that_cannot_be_folded_any_more_is_told_by_the_looks_that_decided() -> None:
+    story = story_of(await releases.promoted(), [])
+    assert [round(point.percent, -1) for point in story.ladder.observed] == [20, 50]
+    assert {"errors", "latency"} <= {panel.gate for panel in story.panels}
+
+
 # --- latency ---------------------------------------------------------------------------------------------------------
 
 BEFORE = [[0.1, 50], [0.5, 90], [None, 100]]

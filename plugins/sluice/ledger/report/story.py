@@ -17,7 +17,7 @@ from sluice.ledger.report.examination import Burst, bursts_of, examination_of
 from sluice.ledger.report.fidelity import Fidelity, fidelity_of
 from sluice.ledger.report.ladder import Ladder, ladder_of
 from sluice.ledger.report.latency import Curves, curves_of
-from sluice.ledger.report.looks import LookAt
+from sluice.ledger.report.looks import LookAt, decisive
 from sluice.ledger.report.quality import Quality, quality_of
 from sluice.ledger.report.records import field, last_of, seconds_of
 from sluice.ledger.report.verdicts import Told, told_of
@@ -105,8 +105,12 @@ class Story:
 
 
 def story_of(entries: Sequence[Entry], looks: Sequence[LookAt]) -> Story:
-    """The story of one release. Raises BadInput if there is no entry, or the first is not of its plan."""
+    """The story of one release; without `looks`, by those alone that decided its steps.
+
+    Raises BadInput if there is no entry, or the first is not of its plan.
+    """
     row = summary(entries)
+    looks = looks or decisive(entries)
     plan = last_of(entries, "plan")
     policy, request = field(plan, "policy", {}), field(plan, "request", {})
     last_good = last_of(entries, "begun").get("last_good", "")
