@@ -21,8 +21,8 @@ from sluice.engine.drill import DrillResult
 from sluice.engine.drill import drill as drilled
 from sluice.engine.faults import Fault, drill_id
 from sluice.engine.feasibility import BASE_RATE, feasibility
-from sluice.engine.gates import Calibration
-from sluice.engine.recorded import Load, Recorded, calibration_in, load, past, recorded
+from sluice.engine.measured import last_measured
+from sluice.engine.recorded import Recorded, past, recorded
 from sluice.errors import BadInput, SluiceError
 from sluice.evidence.prompts import read_prompts
 from sluice.ledger.store import FsspecLedger
@@ -59,7 +59,7 @@ def _lint(path: Path, where: settings.Settings, rate: float | None, base_rate: f
     except BadInput as mistake:
         return _say(str(mistake).splitlines())
     prompts, mistakes = _prompts(where.root / chosen.gates.quality.prompts)
-    measured, calibration = asyncio.run(_measured(where, chosen.model))
+    measured, calibration = asyncio.run(last_measured(FsspecLedger(where.ledger), chosen.model))
     known = rate or chosen.rate or (measured.rate if measured else None)
     found = feasibility(chosen, prompts, known, base_rate, slow_rate, calibration)
     for warning in found.warnings:
@@ -86,17 +86,6 @@ def _say(mistakes: Sequence[str]) -> bool:
     for mistake in mistakes:
         typer.echo(f"sluice: {mistake}", err=True)
     return not mistakes
-
-
-async def _measured(where: settings.Settings, model: str) -> tuple[Load | None, Calibration]:
-    """What the last release with traffic measured."""
-    store = FsspecLedger(where.ledger)
-    for release in reversed(await store.releases(model)):
-        entries = await store.entries(model, release)
-        found = load(recorded(entries))
-        if found is not None:
-            return found, calibration_in(entries)
-    return None, Calibration()
 
 
 @app.command()

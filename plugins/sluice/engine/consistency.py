@@ -19,13 +19,13 @@ FIRINGS = 60
 A_MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 
-def contradictions(policy: ReleasePolicy, prompts: Sequence[Prompt] | None) -> list[str]:
+def contradictions(policy: ReleasePolicy, prompts: Sequence[Prompt] | None) -> Sequence[str]:
     """Why the policy cannot work with its prompt set, its error rates or its schedule; each with field and remedy."""
     asked = [] if prompts is None else _prompts(policy, prompts)
     return [*asked, *_alphas(policy), *_repeated(policy), *_drill(policy)]
 
 
-def doubts(policy: ReleasePolicy) -> list[str]:
+def doubts(policy: ReleasePolicy) -> Sequence[str]:
     """What can be, but is hardly meant."""
     return [*_alarms(policy), *_patience(policy), *_rare_drills(policy)]
 

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from sluice.engine.consistency import contradictions, doubts
-from sluice.engine.gates import Calibration
+from sluice.engine.gates import UNMEASURED, Calibration
 from sluice.judge import Needed, ShareGate, StartedWindow, requests_needed
 from sluice.policy import ReleasePolicy
 from sluice.ports import Prompt
 
 BASE_RATE = 0.005
 """Share of bad requests that is assumed of a healthy version where none was measured."""
-
-UNMEASURED = Calibration()
 
 Z = Needed(0.0, 1.2816, 2.3263)
 """Quantiles of the normal distribution."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sluice.engine.gates import Calibration
+from sluice.engine.gates import UNMEASURED, Calibration
 from sluice.engine.windows import difference, from_record
 from sluice.policy import ReleasePolicy
 from sluice.ports import Entry, Ports, Timing, Totals
@@ -113,7 +113,7 @@ def _of_users(pod: Totals) -> Totals:
 def calibration_in(entries: Sequence[Entry]) -> Calibration:
     """The burst factors that a release measured."""
     measured = [entry.data for entry in entries if entry.kind == "calibrated"]
-    return Calibration.from_record(measured[-1]) if measured else Calibration()
+    return Calibration.from_record(measured[-1]) if measured else UNMEASURED
 
 
 def load(windows: Sequence[Recorded]) -> Load | None:
