@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
+
+from tests.unit.evidence.expositions import Gateway, Port, Servers
 
 T = TypeVar("T")
 MISSING = "there is no `prometheus` on the PATH; install it with `apt-get install prometheus`"
@@ -92,3 +94,37 @@ def prometheus(
         yield running
     finally:
         running.stop()
+
+
+class Pod:
+    """A port that Prometheus scrapes, and what runs there."""
+
+    def __init__(self, name: str, labels: Mapping[str, str]) -> None:
+        self.name = name
+        self.port = Port(Servers())
+        self._exposed = ExitStack()
+        self.url = self._exposed.enter_context(self.port.exposed())
+        self.target = target(self.url, **labels)
+
+    def run(self, process: Gateway | Servers) -> Pod:
+        self.port.process = process
+        return self
+
+    def end(self) -> None:
+        self._exposed.close()
+
+
+class Pods:
+    """Pods that one Prometheus scrapes from its start on, which takes it five seconds; each test takes some of them."""
+
+    def __init__(self, count: int, label: str = "pod", **more: str) -> None:
+        self._all = [Pod(name, {label: name, **more}) for name in (f"{label}-{number}" for number in range(count))]
+        self.targets = [pod.target for pod in self._all]
+        self._idle = iter(self._all)
+
+    def run(self, process: Gateway | Servers) -> Pod:
+        return next(self._idle).run(process)
+
+    def end(self) -> None:
+        for pod in self._all:
+            pod.end()

@@ -37,7 +37,8 @@ class Gateway:
 class Servers:
     """A model server's series."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "v1") -> None:
+        self._version = version
         self.registry = CollectorRegistry()
 
         def histogram(name: str, *more: str) -> Histogram:
@@ -54,15 +55,15 @@ class Servers:
 
     def first_token(self, *seconds: float, prompt: str = "short", traffic: str = "user") -> None:
         for value in seconds:
-            self._ttft.labels("v1", traffic, prompt).observe(value)
+            self._ttft.labels(self._version, traffic, prompt).observe(value)
 
     def ended(self, *seconds: float, prompt: str = "short", traffic: str = "user") -> None:
         for value in seconds:
-            self._e2e.labels("v1", traffic, prompt).observe(value)
+            self._e2e.labels(self._version, traffic, prompt).observe(value)
 
     def per_token(self, *seconds: float, prompt: str = "short", output: str = "long") -> None:
         for value in seconds:
-            self._tpot.labels("v1", "user", prompt, output).observe(value)
+            self._tpot.labels(self._version, "user", prompt, output).observe(value)
 
     def under_way(self, metric: str, age_seconds: float, count: int, traffic: str = "user") -> None:
         """So many requests of this age are under way at this moment; none of another age, or for another metric."""
@@ -70,12 +71,12 @@ class Servers:
             self._under_way.labels(**series.labels).set(0)
         for edge in EDGES:
             if age_seconds > edge:
-                self._under_way.labels("v1", traffic, "short", metric, str(edge)).set(count)
+                self._under_way.labels(self._version, traffic, "short", metric, str(edge)).set(count)
 
     def answered(self, count: int, *events: str, traffic: str = "user") -> None:
-        self._answers.labels("v1", traffic, "short").inc(count)
+        self._answers.labels(self._version, traffic, "short").inc(count)
         for event in events:
-            self._events.labels("v1", traffic, "short", event).inc()
+            self._events.labels(self._version, traffic, "short", event).inc()
 
 
 class Port:
