@@ -478,7 +478,7 @@ class FakeEndpoint:
     async def logprobs(self, text: str, role: Role, token: str) -> Sequence[float] | None:
         async with self.wire.call("endpoint", "logprobs"):
             version = self._behind(role, token)
-            return version and [-1.0 - self.versions[version].divergence for _ in text[1:]]
+            return None if version is None else [-1.0 - self.versions[version].divergence for _ in text[1:]]
 
     def _behind(self, role: Role, token: str) -> str | None:
         record = self.traffic.record

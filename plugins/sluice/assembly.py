@@ -22,7 +22,7 @@ from sluice.cluster.traffic import KubernetesTraffic
 from sluice.cluster.workloads import KubernetesWorkloads
 from sluice.engine.plan import Plan, pinned_in
 from sluice.engine.replay import replay
-from sluice.errors import BadInput
+from sluice.errors import BadInput, Refused
 from sluice.evidence.behaviour import events
 from sluice.evidence.endpoint import HttpEndpoint
 from sluice.evidence.prometheus import PrometheusTelemetry
@@ -167,11 +167,15 @@ def _rendered(entries: Sequence[Entry]) -> bytes:
     from sluice.ledger.report.page import render  # the plotting library takes a second to import
     from sluice.ledger.report.story import story_of
 
+    try:
+        judged = replay(entries).looks
+    except Refused:  # of an earlier version: the page shows what was recorded
+        judged = ()
     looks = [
         LookAt(
             look.at, look.step, look.weight, look.observed_percent, [verdict.to_record() for verdict in look.verdicts]
         )
-        for look in replay(entries).looks
+        for look in judged
     ]
     return render(story_of(entries, looks))
 

@@ -56,7 +56,11 @@ def test_everything_but_five_fields_has_a_safe_default() -> None:
     assert (chosen.tick, chosen.lease) == (timedelta(seconds=30), timedelta(minutes=5))
     assert (chosen.max_hold, chosen.soak) == (timedelta(hours=2), timedelta(minutes=30))
     assert chosen.deadlines.ready == timedelta(minutes=15)
-    assert (chosen.deadlines.drain, chosen.deadlines.no_data) == (timedelta(minutes=5), timedelta(minutes=5))
+    assert chosen.deadlines.drain == timedelta(minutes=5)
+    assert (chosen.data.missing.after, chosen.data.missing.then) == (timedelta(minutes=5), "roll_back")
+    assert {chosen.data.sparse.then, chosen.data.contradictory.then, chosen.data.unreachable.then} == {"hold"}
+    assert (chosen.gates.errors.in_flight, chosen.gates.errors.min_excess) == (timedelta(minutes=1), None)
+    assert (chosen.gates.fidelity.limit, chosen.drill.schedule, chosen.drill.max_age) == (None, None, None)
     assert chosen.image.context == Path("model_image")
 
 

@@ -15,6 +15,7 @@ from sluice.engine.evidence import Evidence
 from sluice.engine.examination import refold
 from sluice.engine.gates import UNMEASURED, Calibration
 from sluice.engine.plan import Plan
+from sluice.errors import Refused
 from sluice.judge import Verdict
 from sluice.ports import Entry
 from sluice.release import NO_VERSION
@@ -57,9 +58,19 @@ class Replayed:
 
 
 def replay(entries: Sequence[Entry]) -> Replayed:
-    """All of a release's verdicts again; none for one that was never planned."""
-    plan = next((Plan.from_record(entry.data) for entry in entries if entry.kind == "plan"), None)
-    return Replayed([], []) if plan is None else _replay(plan, entries)
+    """All of a release's verdicts again; none for one that was never planned.
+
+    Raises Refused for entries of another form, as earlier versions of the library wrote them.
+    """
+    try:
+        plan = next((Plan.from_record(entry.data) for entry in entries if entry.kind == "plan"), None)
+        return Replayed([], []) if plan is None else _replay(plan, entries)
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise Refused(
+            f"the release cannot be replayed: its entries have another form than today's ({what}); replay it with the "
+            "version of the library that recorded it"
+        ) from error
 
 
 def _replay(plan: Plan, entries: Sequence[Entry]) -> Replayed:
@@ -104,5 +115,7 @@ def _looked(evidence: Evidence, entry: Entry) -> Iterator[Compared]:
 
 
 def _judged(evidence: Evidence, entry: Entry) -> Judged:
-    share = evidence.share.verdict().numbers.get("observed_percent") if evidence.share else None
-    return Judged(entry.at, entry.data["step"], evidence.weight, share, evidence.verdicts)
+    share = evidence.share.verdict() if evidence.share else None
+    observed = share.numbers.get("observed_percent") if share else None
+    verdicts = [*evidence.verdicts, *([share] if share else [])]
+    return Judged(entry.at, entry.data["step"], evidence.weight, observed, verdicts)

@@ -65,7 +65,7 @@ class Stream:
         ttft = e2e if self._first_text is None else self._first_text - self._sent
         tokens = _count(self._usage, "completion_tokens")
         return Answer(
-            text="".join(self._text),
+            text=_whole("".join(self._text)),
             finish_reason=self._finish_reason,
             prompt_tokens=_count(self._usage, "prompt_tokens"),
             completion_tokens=tokens,
@@ -81,6 +81,11 @@ class Stream:
             self._first_text = self._monotonic()
         self._text.append(text)
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
+
+
+def _whole(text: str) -> str:
+    """The text without half characters: events may part a surrogate pair, which is joined again, or lose a half."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _message(error: Any) -> str:

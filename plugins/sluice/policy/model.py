@@ -52,7 +52,7 @@ class Serving(Part):
     """Kubernetes quantity, per pod."""
     cpu: Quantity = "4"
     """Kubernetes quantity, per pod."""
-    settings: dict[str, Scalar] = {}
+    settings: dict[str, Scalar] = Field(default_factory=dict)
     """Settings of the server (SERVING_<NAME>); a revision's own settings win."""
     route: str = "primary"
     """The name of the HTTP route in the VirtualService whose destinations the release owns."""

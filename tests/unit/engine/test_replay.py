@@ -12,7 +12,7 @@ from sluice.engine.evidence import Evidence
 from sluice.engine.ladder import watch
 from sluice.engine.replay import replay
 from sluice.engine.windows import to_record
-from sluice.errors import RolledBack
+from sluice.errors import Refused, RolledBack
 from sluice.ports import Entry, Timing, Totals
 from tests.fakes import Behaviour, World
 from tests.unit.engine.dag_run import DagRun, a_policy
@@ -169,3 +169,14 @@ async def test_rolling_back_leaves_the_look_that_decided() -> None:
     look = [entry.data for entry in run.world.ledger.by_release[("arithmetic", "rel-1")] if entry.kind == "look"][-1]
     assert look["action"] == "roll_back"
     assert look["sentence"] == str(error.value)
+
+
+async def test_entries_of_an_earlier_form_are_named_as_such() -> None:
+    run = DagRun(World())
+    await run.run()
+    entries = [
+        replace(entry, data={key: value for key, value in entry.data.items() if key != "verdicts"})
+        for entry in run.world.ledger.by_release[("arithmetic", "rel-1")]
+    ]
+    with pytest.raises(Refused, match=r"another form than today's \(KeyError: 'verdicts'\)"):
+        replay(entries)

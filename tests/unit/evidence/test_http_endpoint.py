@@ -180,3 +180,10 @@ def test_an_answer_of_one_token_has_no_time_per_token() -> None:
     stream.take(text("4", "stop").removeprefix("data: "))
     stream.take('{"usage": {"completion_tokens": 1}}')
     assert stream.answer("").tpot_seconds is None
+
+
+def test_half_characters_are_joined_again_or_marked_as_lost() -> None:
+    stream = Stream(lambda: 0.0)
+    for half in (r"\ud83d", r"\ude00", r"\ud83d"):
+        stream.take('{"choices": [{"text": "' + half + '"}]}')
+    assert stream.answer("").text == "😀\N{REPLACEMENT CHARACTER}"
