@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from sluice.engine.drill import drill as drilled
 from sluice.engine.faults import Fault, drill_id
 from sluice.engine.feasibility import BASE_RATE, feasibility
 from sluice.engine.measured import last_measured
-from sluice.engine.recorded import Recorded, past, recorded
+from sluice.engine.recorded import Load, Recorded, past, recorded
 from sluice.errors import BadInput, SluiceError
 from sluice.evidence.prompts import read_prompts
 from sluice.ledger.store import FsspecLedger
@@ -62,7 +62,7 @@ def _lint(path: Path, where: settings.Settings, rate: float | None, base_rate: f
     measured, calibration = asyncio.run(last_measured(FsspecLedger(where.ledger), chosen.model))
     known = rate or chosen.rate or (measured.rate if measured else None)
     found = feasibility(chosen, prompts, known, base_rate, slow_rate, calibration)
-    for warning in found.warnings:
+    for warning in (*found.warnings, *(_worse(measured, base_rate, slow_rate) if measured else ())):
         typer.echo(f"sluice: {path}: warning: {warning}", err=True)
     good = _say([f"{path}: {problem}" for problem in (*mistakes, *found.problems)])
     ladder = " → ".join(map(str, chosen.ladder))
@@ -72,6 +72,16 @@ def _lint(path: Path, where: settings.Settings, rate: float | None, base_rate: f
     if found.steps:
         tables.show_times(found)
     return good
+
+
+def _worse(measured: Load, base_rate: float, slow_rate: float) -> Iterator[str]:
+    """What is worse than what was reckoned with, so that the times are too short."""
+    for option, reckoned, rate in (
+        ("base-rate", base_rate, measured.base_rate),
+        ("slow-rate", slow_rate, measured.slow_rate),
+    ):
+        if rate > reckoned:
+            yield f"--{option}: {reckoned:g} is less than the {rate:.2g} of the last release; its times are too short"
 
 
 def _prompts(path: Path) -> tuple[Sequence[Prompt] | None, Sequence[str]]:

@@ -123,11 +123,17 @@ async def recorded(tmp_path: Path) -> Path:
 
 
 def test_the_rate_is_measured_by_the_last_release(recorded: Path) -> None:
-    done = sluice("lint", str(SHIPPED), ledger=recorded)
+    done = sluice("lint", str(SHIPPED), "--base-rate", "0.01", "--slow-rate", "0.02", ledger=recorded)
     assert (done.returncode, done.stderr) == (0, "")
     assert "at 40 requests/s" in done.stdout
 
 
+def test_times_reckoned_with_better_rates_than_measured_are_doubted(recorded: Path) -> None:
+    done = sluice("lint", str(SHIPPED), "--slow-rate", "0.001", ledger=recorded)
+    assert "warning: --slow-rate: 0.001 is less than the 0.0" in done.stderr
+
+
+@pytest.mark.slow
 def test_tune_tells_false_alarms_and_times_in_plain_words(recorded: Path) -> None:
     done = sluice("tune", str(SHIPPED), "--repetitions", "2", ledger=recorded)
     assert done.returncode == 0, done.stderr
@@ -135,6 +141,7 @@ def test_tune_tells_false_alarms_and_times_in_plain_words(recorded: Path) -> Non
     assert "- at your traffic (40 requests/s) a canary that fails 5 % more of its requests is" in done.stdout
 
 
+@pytest.mark.slow
 def test_tune_is_the_same_again_with_the_same_seed(recorded: Path) -> None:
     arguments = ("tune", str(SHIPPED), "--from", str(recorded), "--repetitions", "1", "--output", "json")
     one, same, other = (sluice(*arguments, "--seed", seed, ledger=recorded / "none") for seed in ("1", "1", "2"))

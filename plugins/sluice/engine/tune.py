@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -22,11 +22,11 @@ from sluice.engine.decision import Action, decide
 from sluice.engine.evidence import Evidence, window_record
 from sluice.engine.feasibility import span
 from sluice.engine.gates import Calibration
+from sluice.engine.pseudo_canary import FAULTS, HEALTHY, Fault, dealt, nothing
 from sluice.engine.recorded import Load, Recorded, added, load
 from sluice.errors import BadInput
-from sluice.judge import Dispersion, Outcome
+from sluice.judge import Outcome
 from sluice.policy import ReleasePolicy
-from sluice.ports import Timing, Totals
 from sluice.release import HOLDBACK
 
 WINDOWS_NEEDED = 100
@@ -35,41 +35,6 @@ BLOCKS = 10
 """The record is drawn from in blocks of a tenth of it: long enough for bursts, short enough to differ."""
 CANARY, STABLE = "canary", "stable"
 START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is wrong with a canary."""
-
-    name: str
-    """After `a canary`: with twice as many failing requests."""
-    failing_times: int = 1
-    failing_more: float = 0.0
-    """Share of the good requests that fail too."""
-    slow_times: int = 1
-
-    def into(self, totals: Totals, rng: Generator) -> Totals:
-        """The counts, had the version this fault."""
-        failed = self._failing(totals.answered, totals.failed, rng)
-        attempts_failed = self._failing(totals.attempts, totals.attempts_failed, rng)
-        timings = {
-            metric: {name: Timing(t.requests, min(t.requests, self.slow_times * t.slow)) for name, t in strata.items()}
-            for metric, strata in totals.timings.items()
-        }
-        return replace(totals, failed=failed, attempts_failed=attempts_failed, timings=timings)
-
-    def _failing(self, requests: int, failed: int, rng: Generator) -> int:
-        failed = min(requests, self.failing_times * failed)
-        return failed + (int(rng.binomial(requests - failed, self.failing_more)) if self.failing_more else 0)
-
-
-HEALTHY = Fault("as good as stable")
-FAULTS = (
-    Fault("with twice as many failing requests", failing_times=2),
-    Fault("with five times as many failing requests", failing_times=5),
-    Fault("that fails 5 % more of its requests", failing_more=0.05),
-    Fault("with twice as many slow requests", slow_times=2),
-)
 
 
 class End(StrEnum):
@@ -144,9 +109,9 @@ def tune(
     traffic = _enough(policy, windows)
     calibration = measured([window.pods for window in windows])
     faults = [fault for fault in FAULTS if _possible(fault, traffic)]
-    unseen = _nothing(added(window.totals for window in windows))
-    nothing = Evidence.of(policy, CANARY, STABLE).calibrated(calibration)
-    opened = nothing.observe(window_record(-1, {CANARY: unseen, STABLE: unseen}), START)
+    unseen = nothing(added(window.totals for window in windows))
+    empty = Evidence.of(policy, CANARY, STABLE).calibrated(calibration)
+    opened = empty.observe(window_record(-1, {CANARY: unseen, STABLE: unseen}), START)
     found = []
     for fault in (HEALTHY, *faults):
         progress(f"plays {repetitions} releases of a canary {fault.name} …")
@@ -226,72 +191,6 @@ def _course(evidence: Evidence, windows: Iterator[Recorded], fault: Fault, rng: 
             end = End.ROLLED_BACK if regression else End.UNPROVEN
             return Course(end, (now - START).total_seconds(), seen[CANARY].answered)
     return Course(End.PROMOTED, (now - START).total_seconds(), seen[CANARY].answered)
-
-
-def dealt(totals: Totals, share: float, calibration: Calibration, rng: Generator) -> tuple[Totals, Totals]:
-    """The canary's part of a window's counts and stable's: each request, or burst of bad ones, goes its own way.
-
-    Given how many requests the canary gets, its bad ones are hypergeometric; bursts as large as the burst factor φ give
-    the split the variance that was measured between stable's pods.
-    """
-    failing, slow = _burst(calibration.errors), _burst(calibration.latency)
-    started, _ = _dealt(totals.started, 0, share, 1, rng)
-    answered, failed = _dealt(totals.answered, totals.failed, share, failing, rng)
-    attempts, attempts_failed = _dealt(totals.attempts, totals.attempts_failed, share, failing, rng)
-    completed, _ = _dealt(totals.completed, 0, share, 1, rng)
-    canary = Totals(
-        started=started,
-        answered=answered,
-        failed=failed,
-        attempts=attempts,
-        attempts_failed=attempts_failed,
-        timings={
-            metric: {name: Timing(*_dealt(t.requests, t.slow, share, slow, rng)) for name, t in strata.items()}
-            for metric, strata in totals.timings.items()
-        },
-        completed=completed,
-        behaviour={
-            event: int(rng.hypergeometric(count, totals.completed - count, completed))
-            for event, count in totals.behaviour.items()
-        },
-    )
-    return canary, _without(totals, canary)
-
-
-def _burst(dispersion: Dispersion) -> int:
-    return max(1, round(dispersion.factor)) if dispersion.measured else 1
-
-
-def _dealt(requests: int, bad: int, share: float, burst: int, rng: Generator) -> tuple[int, int]:
-    """The canary's requests and bad requests."""
-    bursts, rest = divmod(bad, burst)
-    ours = burst * int(rng.binomial(bursts, share)) + (rest if rng.random() < share else 0)
-    return ours + int(rng.binomial(requests - bad, share)), ours
-
-
-def _without(totals: Totals, part: Totals) -> Totals:
-    return Totals(
-        started=totals.started - part.started,
-        answered=totals.answered - part.answered,
-        failed=totals.failed - part.failed,
-        attempts=totals.attempts - part.attempts,
-        attempts_failed=totals.attempts_failed - part.attempts_failed,
-        timings={
-            metric: {
-                name: Timing(t.requests - part.timings[metric][name].requests, t.slow - part.timings[metric][name].slow)
-                for name, t in strata.items()
-            }
-            for metric, strata in totals.timings.items()
-        },
-        completed=totals.completed - part.completed,
-        behaviour={event: count - part.behaviour[event] for event, count in totals.behaviour.items()},
-    )
-
-
-def _nothing(totals: Totals) -> Totals:
-    """The counters of the same names before anybody asked."""
-    timings = {metric: dict.fromkeys(strata, Timing(0, 0)) for metric, strata in totals.timings.items()}
-    return Totals(timings=timings, behaviour=dict.fromkeys(totals.behaviour, 0))
 
 
 # --- what came of it -------------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from numpy.random import Generator
 
 from sluice.engine.evidence import window_record
 from sluice.engine.gates import Calibration
+from sluice.engine.pseudo_canary import Fault, dealt
 from sluice.engine.recorded import Recorded, added, load, past, recorded
-from sluice.engine.tune import End, Fault, Tuned, confidence_limits, dealt, looks, tune
+from sluice.engine.tune import End, Tuned, confidence_limits, looks, tune
 from sluice.errors import BadInput
 from sluice.judge import Dispersion
 from sluice.policy import ReleasePolicy
