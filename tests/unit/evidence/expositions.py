@@ -67,7 +67,7 @@ class Servers:
 
     def under_way(self, metric: str, age_seconds: float, count: int, traffic: str = "user") -> None:
         """So many requests of this age are under way at this moment; none of another age, or for another metric."""
-        for series in self._under_way.collect()[0].samples:
+        for series in next(iter(self._under_way.collect())).samples:
             self._under_way.labels(**series.labels).set(0)
         for edge in EDGES:
             if age_seconds > edge:
