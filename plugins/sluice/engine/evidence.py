@@ -128,8 +128,9 @@ class Evidence:
         )
 
     def _open(self, totals: Mapping[str, Totals]) -> Self:
-        names = {event for counters in totals.values() for event in counters.behaviour}
-        behaviour = behaviour_gate(self.policy, names, self.calibration)
+        # An event that only the canary's servers count would look like one that only the canary shows.
+        counted = totals.get(self.stable or self.canary, Totals()).behaviour
+        behaviour = behaviour_gate(self.policy, counted, self.calibration)
         return replace(
             self,
             last=totals,

@@ -148,6 +148,18 @@ async def test_a_length_class_that_nobody_announced_is_judged_as_other() -> None
     assert seen.latency.metrics["ttft"].tallies.release.canary.bad == 40
 
 
+async def test_an_event_that_only_the_canarys_servers_count_is_not_held_against_it() -> None:
+    run = DagRun(World())
+    await run.up_to("begin")
+    canary, now = run.world.record.canary, run.world.clock.now()
+    old, new = Totals(completed=90, behaviour={"empty": 0}), Totals(completed=9, behaviour={"empty": 0, "long": 9})
+    seen = Evidence.of(a_policy(), canary, "old").observe(
+        {"step": -1, "totals": {"old": to_record(old), canary: to_record(new)}}, now
+    )
+    assert seen.behaviour is not None
+    assert seen.behaviour.events == ("empty",)
+
+
 async def test_a_contradictory_window_that_a_shift_noted_is_let_go() -> None:
     run = DagRun(World())
     await run.up_to("watch 0")
