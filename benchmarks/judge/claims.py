@@ -20,7 +20,15 @@ from benchmarks.judge.shipped import ALPHA
 Cells = Mapping[str, Columns]
 Column = NDArray[np.float64]
 SMALLEST_WINDOW = WINDOWS[0]
-PEERS = ("argo", "argo_95", "flagger", "kayenta")
+PEERS = {
+    "argo": "success rate ≥ 99 % at every look, failureLimit 0 (the default)",
+    "argo_95": "success rate ≥ 95 % at every look (its documentation's example), failureLimit 0 (the default)",
+    "flagger": "success rate ≥ 99 % at every check, rollback at 5 failed ones, as documented",
+    "kayenta": "a point per look in percent, a baseline as large as the canary, allowedIncrease 1, marginal 75, "
+    "pass 95; releases: one run over the 40 looks, errors and latency at 50 % each; exposure: errors only, runs after "
+    "50, 100 and 150 windows",
+}
+"""The peers and what was asked of each."""
 
 EXPOSURE_LIMITS = {"20pct": 30, "5pct": 130, "2pct": 650}
 QUALITY_LIMITS = {"10pt": (260, 120), "38pt": (40, 25)}
@@ -85,11 +93,12 @@ def _exposures(cells: Cells) -> Iterator[Claim]:
     for name, limit in EXPOSURE_LIMITS.items():
         found = cells[f"exposure_{name}_{SMALLEST_WINDOW}"]["sluice"]
         yield _median(f"exposure_{name}", found, limit, "requests", "weight 10 %, stable 0.5 %, windows of 3")
-        detected = float(np.mean(~np.isnan(found)))
         note = f"within {HORIZON_REQUESTS} canary requests, the same releases"
-        yield Claim(f"detection_{name}", detected, ">=", 0.99, len(found), "", note)
+        yield Claim(f"detection_{name}", _found_share(found), ">=", 0.99, len(found), "", note)
     late = cells["exposure_late"]
-    note = f"healthy for 10 000 canary requests, then 5 % errors at 50 %; too early: {late['too_early'].mean():.2%}"
+    note = (
+        f"healthy for 10 000 canary requests, then 5 % errors at 50 %; too early: {_percent(late['too_early'].mean())}"
+    )
     yield _median("exposure_late", late["requests"][late["too_early"] == 0.0], 450, "requests", note)
 
 
@@ -188,7 +197,8 @@ def peers_of(cells: Cells) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for peer in (*PEERS, "kayenta_errors_only"):
         releases = {requests: cells[f"release_{requests}"][peer] for requests in REQUESTS_PER_LOOK}
-        found[peer] = {f"false_rollback_{requests}": _mean(column) for requests, column in releases.items()}
+        found[peer] = {"rule": PEERS[peer]} if peer in PEERS else {}
+        found[peer] |= {f"false_rollback_{requests}": _mean(column) for requests, column in releases.items()}
     for peer in ("sluice", *PEERS):
         found.setdefault(peer, {}).update(_peer_exposures(cells, peer))
     mix = cells["length_mix"]
@@ -198,13 +208,23 @@ def peers_of(cells: Cells) -> dict[str, Any]:
 
 
 def _peer_exposures(cells: Cells, peer: str) -> dict[str, Any]:
-    found = {}
-    for name in RATES:
-        for size in WINDOWS:
+    """At each size of windows: requests until a bad canary is rolled back, and how often a healthy one is as well."""
+    found: dict[str, Any] = {}
+    for size in WINDOWS:
+        healthy = cells[f"healthy_{size}"][peer]
+        found[f"healthy_windows_of_{size}"] = {
+            "rolled_back": _found_share(healthy),
+            "within_requests": HORIZON_REQUESTS,
+        }
+        for name in RATES:
             column = cells[f"exposure_{name}_{size}"][peer]
             median = _quantile(column, 0.5)
             found[f"exposure_{name}_windows_of_{size}"] = {
-                "median": median if np.isfinite(median) else None,
-                "detected": float(np.mean(~np.isnan(column))),
+                "median": median if math.isfinite(median) else None,
+                "detected": _found_share(column),
             }
     return found
+
+
+def _found_share(column: Column) -> float:
+    return float(np.mean(~np.isnan(column)))

@@ -27,10 +27,13 @@ HOLDBACK = 0.10
 
 def cells() -> list[Cell]:
     found = [
-        Cell(f"exposure_{name}_{size}", partial(exposure, rate=rate, size=size))
+        Cell(
+            f"exposure_{name}_{size}", partial(exposure, rate=rate, size=size), share=2.0 if size == WINDOWS[0] else 1.0
+        )
         for name, rate in RATES.items()
         for size in WINDOWS
     ]
+    found += [Cell(f"healthy_{size}", partial(exposure, rate=ERRORS, size=size), share=0.25) for size in WINDOWS]
     return [*found, Cell("exposure_late", late), Cell("soak", soak)]
 
 

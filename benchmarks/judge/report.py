@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.judge.claims import Claim
-from benchmarks.judge.exposure import RATES, WINDOWS
+from benchmarks.judge.exposure import HORIZON_REQUESTS, RATES, WINDOWS
 from benchmarks.judge.releases import REQUESTS_PER_LOOK
 
 Peers = Mapping[str, Mapping[str, Any]]
@@ -68,19 +68,22 @@ def _false_rollbacks(claims: Sequence[Claim], peers: Peers) -> str:
 
 
 def _exposures(peers: Peers) -> str:
+    bad = [f"{100 * share:g} % bad" for share in RATES.values()]
     head = (
-        "canary requests before rollback (median)",
-        *(f"{_rate(name)}, windows of {n}" for name in RATES for n in WINDOWS),
+        "median canary requests before rollback",
+        "windows of",
+        *bad,
+        f"healthy rolled back within {HORIZON_REQUESTS}",
     )
-    rows = [
-        (label, *(_exposure(peers[name][f"exposure_{rate}_windows_of_{n}"]) for rate in RATES for n in WINDOWS))
-        for name, label in NAMES.items()
-    ]
+    rows = [(label, *_exposure_row(peers[name], size)) for name, label in NAMES.items() for size in WINDOWS]
     return _table(head, rows)
 
 
-def _rate(name: str) -> str:
-    return f"{100 * RATES[name]:g} % bad"
+def _exposure_row(found: Mapping[str, Any], size: int) -> Iterator[str]:
+    yield str(size)
+    for rate in RATES:
+        yield _exposure(found[f"exposure_{rate}_windows_of_{size}"])
+    yield f"{100 * found[f'healthy_windows_of_{size}']['rolled_back']:.1f} %"
 
 
 def _exposure(found: Mapping[str, Any]) -> str:
