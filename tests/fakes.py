@@ -475,10 +475,10 @@ class FakeEndpoint:
                 raise Unreachable(f"the gateway answers HTTP 404 for the {role}; look at its routes")
             return {"version": version, "model": "arithmetic", **CONTRACT, **self.contracts.get(version, {})}
 
-    async def logprobs(self, text: str, role: Role, token: str) -> Sequence[float] | None:
+    async def logprobs(self, prompt: str, answer: str, role: Role, token: str) -> Sequence[float] | None:
         async with self.wire.call("endpoint", "logprobs"):
             version = self._behind(role, token)
-            return None if version is None else [-1.0 - self.versions[version].divergence for _ in text[1:]]
+            return None if version is None else [-1.0 - self.versions[version].divergence for _ in answer]
 
     def _behind(self, role: Role, token: str) -> str | None:
         record = self.traffic.record

@@ -234,8 +234,8 @@ class Endpoint(Protocol):
         """`/model_info` of the version behind the header. Raises Unreachable."""
         ...
 
-    async def logprobs(self, text: str, role: Role, token: str) -> Sequence[float] | None:
-        """Log-probability that the version gives each token of `text` but the first, teacher-forced, in nats.
+    async def logprobs(self, prompt: str, answer: str, role: Role, token: str) -> Sequence[float] | None:
+        """Log-probability that the version gives each token of `answer` after `prompt`, teacher-forced, in nats.
 
         None if the version cannot say, as servers without `echo` cannot. Raises Unreachable if no gateway answers.
         """

@@ -20,8 +20,9 @@ class Divergence(NamedTuple):
 
     prompt_id: str
     nats_per_token: float
-    """Mean absolute difference of the log-probabilities of its tokens."""
+    """Mean absolute difference of the log-probabilities of the answer's tokens."""
     tokens: int
+    """Of the answer."""
 
 
 async def divergences(
@@ -32,9 +33,9 @@ async def divergences(
         return []
     found = []
     for prompt in prompts[: plan.policy.gates.fidelity.prompts]:
-        text = prompt.prompt + prompt.answer
-        canary = await ports.endpoint.logprobs(text, "canary", record.token)
-        stable = await ports.endpoint.logprobs(text, "stable", record.token) if canary else None
+        text = prompt.prompt, prompt.answer
+        canary = await ports.endpoint.logprobs(*text, "canary", record.token)
+        stable = await ports.endpoint.logprobs(*text, "stable", record.token) if canary else None
         if not canary or not stable or len(canary) != len(stable):
             break
         found.append(Divergence(prompt.id, divergence(canary, stable), len(canary)))

@@ -93,16 +93,18 @@ class HttpEndpoint:
             raise self._not_said(response, role, "a model's description")
         return info
 
-    async def logprobs(self, text: str, role: Role, token: str) -> Sequence[float] | None:
-        """Log-probability of each token of `text` but the first, in nats: the text is echoed and nothing generated.
+    async def logprobs(self, prompt: str, answer: str, role: Role, token: str) -> Sequence[float] | None:
+        """Log-probability of each token of `answer` after `prompt`, in nats: both are echoed and nothing generated.
+
+        A token that begins in the prompt is not the answer's.
 
         None if the version refuses that, or answers without them. Raises Unreachable if it cannot be asked now.
         """
-        body = {"model": self._model, "prompt": text, "echo": True, "logprobs": 0, "max_tokens": 0}
+        body = {"model": self._model, "prompt": prompt + answer, "echo": True, "logprobs": 0, "max_tokens": 0}
         response = await self._send(self._request("POST", "/v1/completions", role, token, json=body))
         if response.is_server_error or response.status_code in _NOT_NOW:
             raise self._not_said(response, role, "log-probabilities")
-        return _logprobs(_json(response)) if response.is_success else None
+        return _logprobs(_json(response), len(prompt)) if response.is_success else None
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -173,14 +175,16 @@ def _json(response: httpx.Response) -> Any:
         return None
 
 
-def _logprobs(answer: Any) -> Sequence[float] | None:
-    """The echoed tokens' log-probabilities; the first token has none. None if the answer does not hold these."""
+def _logprobs(answer: Any, begin: int) -> Sequence[float] | None:
+    """Log-probabilities of the echoed tokens from character `begin` on; None if the answer does not hold these."""
     try:
-        first, *others = answer["choices"][0]["logprobs"]["token_logprobs"]
-        found = [float(value) for value in others]
+        echoed = answer["choices"][0]["logprobs"]
+        tokens = list(zip(echoed["text_offset"], echoed["token_logprobs"], strict=True))
+        found = [float(value) for offset, value in tokens if offset >= begin]
     except (KeyError, IndexError, TypeError, ValueError):
         return None
-    return found if first is None and all(map(math.isfinite, found)) else None
+    # The first token of all has none; a text that was generated instead has.
+    return found if tokens and tokens[0][1] is None and all(map(math.isfinite, found)) else None
 
 
 def _http_error(response: httpx.Response) -> str:

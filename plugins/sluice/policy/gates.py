@@ -88,7 +88,7 @@ class Behaviour(Part):
     max_ratio: Annotated[float, Field(ge=1)] = 1.0
     """Regression: an event is shown to be more than this times as frequent as with stable."""
     long_tokens: Annotated[int, Field(ge=1)] = 1024
-    """Answers of more tokens are `long`: they cost more."""
+    """Answers of more tokens are `long`: they cost more. Of users' answers the servers count by SERVING_LONG_TOKENS."""
 
 
 class Fidelity(Part):

@@ -42,12 +42,13 @@ STREAMS: Mapping[str, tuple[str, ...]] = {
     "garbage": (text("4"), "data: {broken\n\n", DONE),
 }
 LOGPROBS: Mapping[str, Any] = {
-    "2+2=4": {"tokens": ["2", "+", "2"], "token_logprobs": [None, -0.5, -2.0]},
-    "one": {"tokens": ["one"], "token_logprobs": [None]},
-    "generated": {"tokens": ["4"], "token_logprobs": [-0.1]},
-    "holes": {"tokens": ["2", "+", "2"], "token_logprobs": [None, None, -2.0]},
-    "no number": {"tokens": ["2", "+"], "token_logprobs": [None, "NaN"]},
-    "nothing": {"tokens": [], "token_logprobs": []},
+    "2+2=4": {"token_logprobs": [None, -9.0, -8.0, -0.5, -2.0], "text_offset": [0, 1, 2, 3, 4]},
+    "one": {"token_logprobs": [None], "text_offset": [0]},
+    "generated": {"token_logprobs": [-0.1], "text_offset": [0]},
+    "holes": {"token_logprobs": [None, None, -2.0], "text_offset": [0, 1, 2]},
+    "no number": {"token_logprobs": [None, "NaN"], "text_offset": [0, 2]},
+    "nothing": {"token_logprobs": [], "text_offset": []},
+    "unplaced": {"token_logprobs": [None, -1.0]},
 }
 
 

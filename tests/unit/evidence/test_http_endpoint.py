@@ -138,7 +138,7 @@ async def test_no_gateway_is_not_a_fault_of_the_version() -> None:
         with pytest.raises(Unreachable, match="does not answer"):
             await endpoint.model_info("canary", "t0k3n")
         with pytest.raises(Unreachable, match="does not answer"):
-            await endpoint.logprobs("2+2=4", "canary", "t0k3n")
+            await endpoint.logprobs("2+2=", "4", "canary", "t0k3n")
 
 
 async def test_the_description_is_that_of_the_version_behind_the_header(endpoint: HttpEndpoint) -> None:
@@ -150,21 +150,21 @@ async def test_a_version_that_does_not_describe_itself_is_not_reached(endpoint: 
         await endpoint.model_info("stable", "t0k3n")
 
 
-async def test_log_probabilities_are_those_of_all_tokens_but_the_first(endpoint: HttpEndpoint) -> None:
-    assert await endpoint.logprobs("2+2=4", "canary", "t0k3n") == [-0.5, -2.0]
-    assert await endpoint.logprobs("one", "canary", "t0k3n") == []
+async def test_log_probabilities_are_those_of_the_answers_tokens(endpoint: HttpEndpoint) -> None:
+    assert await endpoint.logprobs("2+2", "=4", "canary", "t0k3n") == [-0.5, -2.0]
+    assert await endpoint.logprobs("one", "", "canary", "t0k3n") == []
 
 
 async def test_a_text_is_echoed_by_the_version_behind_the_header(server: Server, endpoint: HttpEndpoint) -> None:
-    await endpoint.logprobs("2+2=4", "stable", "t0k3n")
+    await endpoint.logprobs("2+2=", "4", "stable", "t0k3n")
     assert server.headers[-1]["x-sluice-probe"] == "stable-t0k3n"
     asked = {"model": "arithmetic", "prompt": "2+2=4", "echo": True, "logprobs": 0, "max_tokens": 0}
     assert server.bodies[-1] == asked
 
 
-@pytest.mark.parametrize("text", ["refused", "without", "generated", "holes", "no number", "nothing"])
+@pytest.mark.parametrize("text", ["refused", "without", "generated", "holes", "no number", "nothing", "unplaced"])
 async def test_a_version_that_cannot_say_log_probabilities_says_none(endpoint: HttpEndpoint, text: str) -> None:
-    assert await endpoint.logprobs(text, "canary", "t0k3n") is None
+    assert await endpoint.logprobs(text[:1], text[1:], "canary", "t0k3n") is None
 
 
 @pytest.mark.parametrize(("text", "status"), [("gateway", 503), ("no room", 429)])
@@ -172,7 +172,7 @@ async def test_a_version_that_cannot_be_asked_now_is_not_one_that_cannot_say(
     endpoint: HttpEndpoint, text: str, status: int
 ) -> None:
     with pytest.raises(Unreachable, match=f"HTTP {status} without log-probabilities: .*pods"):
-        await endpoint.logprobs(text, "canary", "t0k3n")
+        await endpoint.logprobs(text, "", "canary", "t0k3n")
 
 
 def test_an_answer_of_one_token_has_no_time_per_token() -> None:
