@@ -82,7 +82,7 @@ def _played(one: Found) -> list[str]:
         _percent(one.share(End.UNPROVEN)),
         _percent(one.share(End.PROMOTED)),
         _spans(one.seconds) if one.seconds else "",
-        " / ".join(map(str, one.canary_requests)) if one.canary_requests else "",
+        _joined([str(users) for users in one.canary_requests]) if one.canary_requests else "",
     ]
 
 

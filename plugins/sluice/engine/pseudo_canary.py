@@ -22,19 +22,43 @@ class Fault:
     """Share of the good requests that fail too."""
     slow_times: int = 1
 
-    def into(self, totals: Totals, rng: Generator) -> Totals:
-        """The counts, had the version this fault."""
-        failed = self._failing(totals.answered, totals.failed, rng)
-        attempts_failed = self._failing(totals.attempts, totals.attempts_failed, rng)
-        timings = {
-            metric: {name: Timing(t.requests, min(t.requests, self.slow_times * t.slow)) for name, t in strata.items()}
-            for metric, strata in totals.timings.items()
-        }
-        return replace(totals, failed=failed, attempts_failed=attempts_failed, timings=timings)
+    def into(self, totals: Totals, base: Totals, rng: Generator) -> Totals:
+        """The counts, had the version this fault; `base`: all that was recorded, whose rates are multiplied.
 
-    def _failing(self, requests: int, failed: int, rng: Generator) -> int:
-        failed = min(requests, self.failing_times * failed)
-        return failed + (int(rng.binomial(requests - failed, self.failing_more)) if self.failing_more else 0)
+        Good requests turn bad one by one. (To multiply the bad ones of each window would lose most of them: a window
+        with a single request of the canary has no second one that could fail.)
+        """
+        failing, slow = self.failing_times, self.slow_times
+        more = self.failing_more
+        return replace(
+            totals,
+            failed=_turned(totals.answered, totals.failed, _extra(base.answered, base.failed, failing) + more, rng),
+            attempts_failed=_turned(
+                totals.attempts,
+                totals.attempts_failed,
+                _extra(base.attempts, base.attempts_failed, failing) + more,
+                rng,
+            ),
+            timings={
+                metric: {
+                    name: _slower(timing, base.timings[metric][name], slow, rng) for name, timing in strata.items()
+                }
+                for metric, strata in totals.timings.items()
+            },
+        )
+
+
+def _slower(timing: Timing, base: Timing, times: int, rng: Generator) -> Timing:
+    return Timing(timing.requests, _turned(timing.requests, timing.slow, _extra(base.requests, base.slow, times), rng))
+
+
+def _extra(requests: int, bad: int, times: int) -> float:
+    """The chance of a good request to turn bad that makes the rate of bad ones so many times as large."""
+    return min(1.0, (times - 1) * bad / (requests - bad)) if requests > bad else 0.0
+
+
+def _turned(requests: int, bad: int, chance: float, rng: Generator) -> int:
+    return bad + int(rng.binomial(requests - bad, min(1.0, chance))) if chance else bad
 
 
 HEALTHY = Fault("as good as stable")

@@ -27,6 +27,7 @@ from sluice.engine.recorded import Load, Recorded, added, load
 from sluice.errors import BadInput
 from sluice.judge import Outcome
 from sluice.policy import ReleasePolicy
+from sluice.ports import Totals
 from sluice.release import HOLDBACK
 
 WINDOWS_NEEDED = 100
@@ -109,13 +110,14 @@ def tune(
     traffic = _enough(policy, windows)
     calibration = measured([window.pods for window in windows])
     faults = [fault for fault in FAULTS if _possible(fault, traffic)]
-    unseen = nothing(added(window.totals for window in windows))
+    base = added(window.totals for window in windows)
+    unseen = nothing(base)
     empty = Evidence.of(policy, CANARY, STABLE).calibrated(calibration)
     opened = empty.observe(window_record(-1, {CANARY: unseen, STABLE: unseen}), START)
     found = []
     for fault in (HEALTHY, *faults):
         progress(f"plays {repetitions} releases of a canary {fault.name} …")
-        courses = [_course(opened, _drawn(windows, rng), fault, rng) for _ in range(repetitions)]
+        courses = [_course(opened, _drawn(windows, rng), fault, base, rng) for _ in range(repetitions)]
         found.append(_summed(fault, courses))
     left_out = [f"a canary {fault.name}: stable had none" for fault in FAULTS if fault not in faults]
     seconds = sum(window.seconds for window in windows) / len(windows)
@@ -171,7 +173,7 @@ def _drawn(windows: Sequence[Recorded], rng: Generator) -> Iterator[Recorded]:
 # --- one release -----------------------------------------------------------------------------------------------------
 
 
-def _course(evidence: Evidence, windows: Iterator[Recorded], fault: Fault, rng: Generator) -> Course:
+def _course(evidence: Evidence, windows: Iterator[Recorded], fault: Fault, base: Totals, rng: Generator) -> Course:
     """From the first weight to the end of the soak, or to what stops it."""
     policy, seen, now = evidence.policy, evidence.last or {}, START
     for step, weight in enumerate((*policy.ladder, 100 - HOLDBACK)):
@@ -180,7 +182,7 @@ def _course(evidence: Evidence, windows: Iterator[Recorded], fault: Fault, rng: 
         while action is Action.HOLD:
             window = next(windows)
             canary, stable = dealt(window.totals, weight / 100, evidence.calibration, rng)
-            new = {CANARY: fault.into(canary, rng), STABLE: stable}
+            new = {CANARY: fault.into(canary, base, rng), STABLE: stable}
             seen = {version: added((seen[version], counters)) for version, counters in new.items()}
             now += timedelta(seconds=window.seconds)
             evidence = evidence.observe(window_record(step, seen), now)

@@ -86,11 +86,25 @@ def test_the_split_is_as_bursty_as_what_was_measured_between_pods(factor: float)
     assert numpy.var(failed) / (50 * 0.25) == pytest.approx(factor, rel=0.12)
 
 
-def test_a_fault_is_put_into_the_canarys_counts() -> None:
+@pytest.mark.parametrize("requests", [1, 1000])
+def test_a_fault_multiplies_the_rates_however_short_the_windows_are(requests: int) -> None:
     rng = numpy.random.default_rng(1)
-    ill = Fault("ill", failing_times=5, slow_times=2).into(counts(100, failed=3, slow=60), rng)
-    assert (ill.answered, ill.failed, ill.attempts_failed) == (100, 15, 15)
-    assert ill.timings["e2e"]["short"] == Timing(100, 100)
+    base = counts(10_000, failed=100, slow=300)
+    fault = Fault("ill", failing_times=5, slow_times=2)
+    parts = [
+        counts(requests, int(rng.binomial(requests, 0.01)), int(rng.binomial(requests, 0.03))) for _ in range(20_000)
+    ]
+    ill = added(fault.into(part, base, rng) for part in parts)
+    assert ill.failed / ill.answered == pytest.approx(0.05, rel=0.1)
+    assert ill.attempts_failed / ill.attempts == pytest.approx(0.05, rel=0.1)
+    assert ill.timings["e2e"]["short"].slow / ill.answered == pytest.approx(0.06, rel=0.1)
+
+
+def test_more_failing_requests_come_on_top() -> None:
+    rng = numpy.random.default_rng(1)
+    ill = Fault("ill", failing_more=0.05).into(counts(100_000, failed=1000, slow=7), counts(10, failed=1), rng)
+    assert ill.failed == pytest.approx(1000 + 99_000 * 0.05, rel=0.05)
+    assert ill.timings == counts(100_000, slow=7).timings
 
 
 def test_short_windows_are_joined_to_looks_and_long_ones_left() -> None:
