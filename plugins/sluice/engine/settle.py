@@ -5,8 +5,7 @@ Both are idempotent and run whatever happened before: a failed gate, a person's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,22 +150,24 @@ class Conclusion:
         return vars(self).copy()
 
 
-async def conclude(ports: Ports, plan: Plan) -> Conclusion:
+async def conclude(ports: Ports, plan: Plan, log: Callable[[str], None] = lambda line: None) -> Conclusion:
     """The outcome, from the ledger. Raises RolledBack or Refused unless what was asked for holds and is verified."""
     async with use_case(ports, plan, "conclude") as journal:
         conclusion = conclusion_of(plan, await ports.ledger.entries(plan.model, plan.release))
         await journal.note("concluded", conclusion.to_record())
-        await _report(ports, plan)
+        await _report(ports, plan, log)
         if conclusion.outcome == "rolled_back":
             raise RolledBack(conclusion.sentence)
         return conclusion
 
 
-async def _report(ports: Ports, plan: Plan) -> None:
+async def _report(ports: Ports, plan: Plan, log: Callable[[str], None]) -> None:
     """The release's page. It can be made again at any time, so it never changes how the release ends."""
-    with suppress(SluiceError):
+    try:
         page = await ports.report(await ports.ledger.entries(plan.model, plan.release))
-        await ports.ledger.attach(plan.model, plan.release, REPORT, page)
+        log(f"all the evidence on one page: {await ports.ledger.attach(plan.model, plan.release, REPORT, page)}")
+    except SluiceError as error:
+        log(f"the page with the evidence could not be made: {error}")
 
 
 def conclusion_of(plan: Plan, entries: Sequence[Entry]) -> Conclusion:

@@ -109,7 +109,7 @@ async def settle_task(opened: Opened, run: Run, step: int | None, log: Callable[
 
 
 async def conclude_task(opened: Opened, run: Run, step: int | None, log: Callable[[str], None]) -> dict[str, Any]:
-    conclusion = await settle.conclude(opened.ports, opened.plan)
+    conclusion = await settle.conclude(opened.ports, opened.plan, log)
     log(conclusion.sentence)
     return conclusion.to_record()
 

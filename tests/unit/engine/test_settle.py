@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sluice.engine.deploy import begin
-from sluice.engine.settle import Conclusion, conclude, settle
+from sluice.engine.settle import conclude, settle
 from sluice.engine.writes import restore
 from sluice.errors import LeaseHeld, Refused, RolledBack, Unreachable
 from sluice.release import Phase
@@ -174,6 +174,8 @@ async def test_a_page_that_cannot_be_made_changes_no_outcome() -> None:
         raise Unreachable("the ledger cannot write")
 
     run.world.ledger.attach = away  # type: ignore[method-assign]
-    conclusion = await run.teardown()
-    assert isinstance(conclusion, Conclusion)
-    assert conclusion.outcome == "promoted"
+    assert run.plan is not None
+    said: list[str] = []
+    await settle(run.world.ports, run.plan)
+    assert (await conclude(run.world.ports, run.plan, said.append)).outcome == "promoted"
+    assert said == ["the page with the evidence could not be made: the ledger cannot write"]
