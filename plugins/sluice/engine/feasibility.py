@@ -8,24 +8,20 @@ the world says (images, clusters) does not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from sluice.engine.consistency import contradictions, doubts
-from sluice.engine.gates import UNMEASURED, Calibration
-from sluice.judge import Needed, ShareGate, StartedWindow, requests_needed
+from sluice.engine.gates import UNMEASURED, Calibration, alpha_split
+from sluice.judge import Needed, requests_needed, requests_to_detect, share_requests_needed
 from sluice.policy import ReleasePolicy
 from sluice.ports import Prompt
 
 BASE_RATE = 0.005
 """Share of bad requests that is assumed of a healthy version where none was measured."""
 
-Z = Needed(0.0, 1.2816, 2.3263)
-"""Quantiles of the normal distribution."""
-SPREAD = Needed(0.0, 2.5, 5.0)
-"""At a quantile, noise costs 1 + SPREAD/√κ times what it costs at the median. Upper limits of simulated releases
-(±20 %): base .1–5 %, margins 1–10 points, κ 1 and 5, weights 10 and 50 %."""
+FAILING_RATES = (0.20, 0.05)
+"""Canaries whose detection is told."""
 
 HALF = 50
 """Weight in percent at which both versions have the same load; more of it does not help."""
@@ -114,7 +110,8 @@ def feasibility(
             "--rate, or release once, which measures it"
         )
     ladder_seconds = sum(step.step_seconds.median for step in steps) + policy.soak.total_seconds() if steps else None
-    return Feasibility(rate, steps, ladder_seconds, tuple(found), tuple(warnings), tuple(_like_load(policy)))
+    notes = [*_like_load(policy), *(_detection(policy, rate, base_rate, calibration) if rate else [])]
+    return Feasibility(rate, steps, ladder_seconds, tuple(found), tuple(warnings), tuple(notes))
 
 
 # --- times -----------------------------------------------------------------------------------------------------------
@@ -130,7 +127,7 @@ def _step(
     def wait(requests: Needed, per_second: float) -> Wait:
         return Wait(requests, Needed(*(tick * math.ceil(count / per_second / tick) for count in requests)))
 
-    agree = wait(requests_to_agree(policy.steps[number - 1].weight if number else 0, step.weight), rate)
+    agree = wait(share_requests_needed(policy.steps[number - 1].weight if number else 0, step.weight), rate)
     sample = wait(Needed(*[float(step.requests)] * 3), canary_rate)
     faultless = wait(_non_inferior(policy, step.weight, 0.0, 0.0, calibration), canary_rate)
     at_base_rate = wait(_non_inferior(policy, step.weight, base_rate, slow_rate, calibration), canary_rate)
@@ -150,36 +147,6 @@ def load_ratio(weight: int) -> float:
     return weight / (100 - weight)
 
 
-def requests_to_agree(old: int, new: int) -> Needed:
-    """Requests started at both versions until the share gate agrees that `new` percent go to the canary, not `old`.
-
-    A quantile's count of the canary's starts is put to the gate itself: P(later than n) ≤ P(the gate says no at n).
-    """
-    if not old:  # the first canary request rejects a weight of 0
-        return Needed(*(math.log(left) / math.log1p(-new / 100) for left in (0.5, 0.1, 0.01)))
-    return Needed(*(float(_least(partial(_agrees, old, new, z))) for z in Z))
-
-
-def _agrees(old: int, new: int, z: float, requests: int) -> bool:
-    share = new / 100
-    canary = round(requests * share - z * math.sqrt(requests * share * (1 - share)))
-    if canary <= requests * old / 100:
-        return False
-    return ShareGate(old, new).observe(StartedWindow(canary, requests - canary)).agrees
-
-
-def _least(fits: Callable[[int], bool]) -> int:
-    """The smallest number that fits, where all above it fit as well."""
-    high = 1
-    while not fits(high):
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    return high
-
-
 def _non_inferior(
     policy: ReleasePolicy, weight: int, base_rate: float, slow_rate: float, calibration: Calibration
 ) -> Needed:
@@ -188,15 +155,9 @@ def _non_inferior(
         (policy.gates.errors.margin, base_rate, calibration.errors.kappa_promote),
         (policy.gates.latency.margin, slow_rate, calibration.latency.kappa_promote),
     )
-    needed = [_spread(margin, rate, load_ratio(weight), kappa, policy.alpha.promote) for margin, rate, kappa in gates]
+    alpha = policy.alpha.promote
+    needed = [requests_needed(margin, rate, load_ratio(weight), kappa, alpha) for margin, rate, kappa in gates]
     return Needed(*(max(counts) for counts in zip(*needed, strict=True)))
-
-
-def _spread(margin: float, base_rate: float, ratio: float, kappa: float, alpha: float) -> Needed:
-    """`requests_needed`, of which only the part that noise adds grows with the quantile."""
-    faultless = requests_needed(margin, 0.0, ratio, kappa, alpha).median
-    noise = requests_needed(margin, base_rate, ratio, kappa, alpha).median - faultless
-    return Needed(*(faultless + (1 + more / math.sqrt(kappa)) * noise for more in SPREAD))
 
 
 # --- what the times mean ---------------------------------------------------------------------------------------------
@@ -292,6 +253,30 @@ def _like_load(policy: ReleasePolicy) -> list[str]:
         f"latency is compared under like load from {like} % on; before, a pod of the canary has less to do than one of "
         f"stable's ({ratios}), so a slower version may look as fast"
     ]
+
+
+def _detection(policy: ReleasePolicy, rate: float, base_rate: float, calibration: Calibration) -> list[str]:
+    """What the first step costs users before a failing canary is rolled back."""
+    weight, tick = policy.steps[0].weight, policy.tick.total_seconds()
+    per_second = rate * weight / 100
+    found = []
+    for failing in FAILING_RATES:
+        requests = requests_to_detect(
+            failing,
+            base_rate,
+            weight,
+            calibration.errors.kappa_errors,
+            alpha_split(policy).errors,
+            policy.gates.errors.max_ratio,
+            window=max(1, round(per_second * tick)),
+        )
+        if math.isfinite(requests):
+            when = span(tick * math.ceil(requests / per_second / tick))
+            found.append(
+                f"a canary that fails {100 * failing:g} % of its requests is rolled back at {weight} % after about "
+                f"{requests:.0f} of them, {when} (median)"
+            )
+    return found
 
 
 def span(seconds: float) -> str:
