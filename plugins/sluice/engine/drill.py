@@ -186,6 +186,7 @@ def judged(planned: Plan, entries: Sequence[Entry]) -> DrillResult:
     fault = Fault(planned.request.drill)
     examined = _last(entries, "examined")
     gate, sentence = _blocked_by(planned, entries)
+    ended = next((entry for entry in reversed(entries) if entry.kind == "settled"), entries[-1])
     passed = gate in BLOCKED_BY[fault]
     if gate and not passed:
         sentence = f"blocked, but not by {' or '.join(sorted(BLOCKED_BY[fault]))}: {sentence}"
@@ -194,7 +195,7 @@ def judged(planned: Plan, entries: Sequence[Entry]) -> DrillResult:
         passed=passed,
         gate=gate,
         sentence=sentence,
-        seconds=(entries[-1].at - entries[0].at).total_seconds(),
+        seconds=(ended.at - entries[0].at).total_seconds(),
         pairs=len(examined["pairs"]) if examined else 0,
     )
 
