@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from sluice import policy, settings, tables
 from sluice.engine.drill import DrillResult
@@ -195,7 +195,7 @@ def history(
     if output == "json":
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("release", "revision", "outcome", "reason")
+    table = Table(Column("release", no_wrap=True), "revision", "outcome", "reason")
     for row in rows:
         table.add_row(row["release"], row["revision"], row["outcome"], row["reason"])
     Console().print(table)

@@ -40,7 +40,7 @@ class Drilled:
 @pytest.fixture(scope="module")
 def drilled(stable_world: Stage, users: Users) -> Drilled:
     stage, before = stable_world, users.answered
-    quick = {"errors": {"margin": 0.3, "in_flight": "2s"}, "fidelity": {"prompts": 0}}
+    quick = {"errors": {"margin": 0.3, "in_flight": "2s"}}
     stage.policy(gates=stage.gates(ttft="1s") | quick)
     with stage.airflow() as airflow:
         airflow.await_dag(DRILL)

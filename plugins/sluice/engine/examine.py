@@ -92,6 +92,7 @@ async def _examined(ports: Ports, plan: Plan, record: Record, prompts: Sequence[
     compared: Sequence[Divergence] = []
     if not examination.decided:
         examination = await _with_lease(ports, plan, _pairs(ports, plan, record, prompts, examination, asked))
+    if examination.verdict.outcome is not Outcome.regression:  # else it would only keep a bad version for longer
         compared = await _with_lease(ports, plan, divergences(ports, plan, record, prompts, infos))
         examination = examination.compare(one.nats_per_token for one in compared)
     await journal.note("examined", _evidence(plan, prompts, examination, asked, compared))

@@ -50,7 +50,12 @@ def cause(plan: Plan, entries: Sequence[Entry]) -> str:
     failures = _failures(entries)
     if failures:
         return failures[-1]
-    return DRY_RUN if plan.request.dry_run and any(entry.kind == "examined" for entry in entries) else STOPPED
+    return DRY_RUN if plan.request.dry_run and any(map(_passed_the_examination, entries)) else STOPPED
+
+
+def _passed_the_examination(entry: Entry) -> bool:
+    """Its end says so, not its verdict: it may have been killed between the two."""
+    return entry.kind == "ended" and entry.data["use_case"] == "examine" and "error" not in entry.data
 
 
 def _failures(entries: Sequence[Entry]) -> list[str]:

@@ -235,6 +235,15 @@ async def test_other_weights_show_in_the_log_probabilities_and_block_only_if_the
         assert (divergence, tokens) == (1.5, len(answer))
 
 
+async def test_a_version_that_is_stopped_is_kept_no_longer_for_its_log_probabilities() -> None:
+    run = await deployed()
+    run.world.versions[run.world.record.canary].correct = 0.2
+    run.world.wire.new_process()
+    with pytest.raises(RolledBack):
+        await examination(run)
+    assert "endpoint.logprobs" not in run.world.wire.calls
+
+
 async def test_versions_with_different_tokenizers_are_not_compared_token_by_token() -> None:
     run = DagRun(World(), policy=a_policy(gates=gates(contract={"forbid": []})))
     await run.up_to("deploy")

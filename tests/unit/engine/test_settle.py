@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sluice.engine.deploy import begin
@@ -9,7 +11,7 @@ from sluice.engine.settle import conclude, settle
 from sluice.engine.writes import restore
 from sluice.errors import LeaseHeld, Refused, RolledBack, Unreachable
 from sluice.release import Phase
-from tests.fakes import World
+from tests.fakes import Killed, World
 from tests.unit.engine.dag_run import DagRun, a_request
 
 TASKS = [name for name, _ in DagRun(World()).tasks()]
@@ -154,6 +156,24 @@ async def test_the_late_settle_of_a_leftover_leaves_the_new_release_alone() -> N
     assert await settle(first.world.ports, first.plan) is None
     assert first.world.traffic.weights == weights
     assert first.world.lease.holder == second.request.release
+
+
+async def test_a_dry_run_that_was_killed_with_its_bad_verdict_has_not_passed() -> None:
+    run = DagRun(World(), a_request(dry_run=True))
+    await run.up_to("deploy")
+    run.world.versions[run.world.record.canary].correct = 0.2
+    restored = run.world.traffic.restore
+
+    async def killed(*arguments: Any) -> Any:
+        raise Killed("between the verdict and the way back")
+
+    run.world.traffic.restore = killed  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        await run.up_to("examine")
+    run.world.traffic.restore = restored  # type: ignore[method-assign]
+    conclusion = await run.teardown()
+    assert isinstance(conclusion, RolledBack)
+    assert "passed the examination" not in str(conclusion)
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
