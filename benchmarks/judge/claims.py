@@ -158,8 +158,10 @@ def _equal_versions(cells: Cells) -> Iterator[Claim]:
     worst = max(by_traffic, key=lambda requests: _mean(by_traffic[requests]["sluice"]))
     raw = [_mean(column) for requests in BURST_TRAFFIC for column in cells[f"bursts_raw_{requests}"].values()]
     each = ", ".join(f"{n}: {_percent(cell['sluice'].mean())}" for n, cell in by_traffic.items())
+    gates = ", ".join(f"{g} {_percent(by_traffic[worst][g].mean())}" for g in ("errors", "latency", "behaviour"))
     note = (
-        f"bursts of five in errors, latency and behaviour, all gates, 40 looks, canary requests per look {each}; "
+        f"bursts of five in errors, latency and behaviour, all gates, 40 looks, canary requests per look {each} "
+        f"(at {worst}: {gates}); "
         f"every event counted for itself: {_percent(min(raw))} to {_percent(max(raw))} by gate"
     )
     yield _rate("burst_false_alarm", by_traffic[worst]["sluice"], 0.01, note)

@@ -33,7 +33,7 @@ def cells() -> list[Cell]:
         for name, rate in RATES.items()
         for size in WINDOWS
     ]
-    found += [Cell(f"healthy_{size}", partial(exposure, rate=ERRORS, size=size), share=0.25) for size in WINDOWS]
+    found += [Cell(f"healthy_{size}", partial(exposure, rate=ERRORS, size=size), share=0.1) for size in WINDOWS]
     return [*found, Cell("exposure_late", late), Cell("soak", soak)]
 
 

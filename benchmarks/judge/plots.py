@@ -58,7 +58,7 @@ def _false_rollbacks(claims: Sequence[Claim], peers: Peers) -> Figure:
         rates = [100 * found[f"false_rollback_{requests}"] for requests in REQUESTS_PER_LOOK]
         _line(axes, name, REQUESTS_PER_LOOK, rates, label)
     axes.axhline(1.0, color="#888888", linewidth=1, linestyle="--")
-    axes.annotate("promised: at most 1 %", (REQUESTS_PER_LOOK[0], 1.15), color="#555555", fontsize=9)
+    axes.annotate("promised: at most 1 %", (1.1 * REQUESTS_PER_LOOK[1], 1.15), color="#555555", fontsize=9)
     axes.set_xscale("log")
     axes.set_xticks(REQUESTS_PER_LOOK, [str(requests) for requests in REQUESTS_PER_LOOK])
     axes.minorticks_off()
