@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from sluice.engine.gates import Calibration
@@ -40,7 +40,15 @@ def measured(past: Sequence[Mapping[str, Totals]]) -> Calibration:
             {pod: Arm(totals.attempts, totals.attempts_failed) for pod, totals in window.items()} for window in past
         ),
         latency=dispersion_of_pods({pod: _slow(totals) for pod, totals in window.items()} for window in past),
+        behaviour=dispersion_of_pods(_odd(past)),
     )
+
+
+def _odd(past: Sequence[Mapping[str, Totals]]) -> Iterator[Mapping[str, Arm]]:
+    """A window for each kind of event: what brings one kind in bursts need not bring the others."""
+    for window in past:
+        for event in {event for totals in window.values() for event in totals.behaviour}:
+            yield {pod: Arm(totals.completed, totals.behaviour.get(event, 0)) for pod, totals in window.items()}
 
 
 def _slow(totals: Totals) -> Arm:

@@ -152,8 +152,8 @@ def _non_inferior(
 ) -> Needed:
     """The canary's requests until errors and latency both are non_inferior: the larger number of each quantile."""
     gates = (
-        (policy.gates.errors.margin, base_rate, calibration.errors.kappa_promote),
-        (policy.gates.latency.margin, slow_rate, calibration.latency.kappa_promote),
+        (policy.gates.errors.margin, base_rate, calibration.errors.kappa),
+        (policy.gates.latency.margin, slow_rate, calibration.latency.kappa),
     )
     alpha = policy.alpha.promote
     needed = [requests_needed(margin, rate, load_ratio(weight), kappa, alpha) for margin, rate, kappa in gates]

@@ -32,11 +32,12 @@ class Calibration:
 
     errors: Dispersion = NOT_MEASURED
     latency: Dispersion = NOT_MEASURED
+    behaviour: Dispersion = NOT_MEASURED
 
     def to_record(self) -> dict[str, Any]:
         return {
             name: {"factor": found.factor, "events": found.events}
-            for name, found in (("errors", self.errors), ("latency", self.latency))
+            for name, found in (("errors", self.errors), ("latency", self.latency), ("behaviour", self.behaviour))
         }
 
     @classmethod
@@ -80,8 +81,8 @@ def probes_latency_gate(policy: ReleasePolicy, calibration: Calibration) -> Late
         margin=latency.margin,
         ceiling=latency.ceiling,
         steps=0,
-        kappa=calibration.latency.kappa_latency,
-        kappa_promote=calibration.latency.kappa_promote,
+        kappa=calibration.latency.kappa,
+        kappa_promote=calibration.latency.kappa,
         alpha_regression=alpha.latency_examination,
         alpha_promote=alpha.promote,
     )
@@ -116,7 +117,7 @@ def errors_gate(policy: ReleasePolicy, calibration: Calibration) -> ErrorsGate:
         min_excess=errors.min_excess,
         steps=len(policy.steps),
         kappa=calibration.errors.kappa_errors,
-        kappa_promote=calibration.errors.kappa_promote,
+        kappa_promote=calibration.errors.kappa,
         alpha_regression=alpha.errors,
         alpha_floor=alpha.floor,
         alpha_promote=alpha.promote,
@@ -131,8 +132,8 @@ def latency_gate(policy: ReleasePolicy, strata: Mapping[str, Sequence[str]], cal
         margin=latency.margin,
         ceiling=latency.ceiling,
         steps=len(policy.steps),
-        kappa=calibration.latency.kappa_latency,
-        kappa_promote=calibration.latency.kappa_promote,
+        kappa=calibration.latency.kappa,
+        kappa_promote=calibration.latency.kappa,
         alpha_regression=alpha.latency,
         alpha_promote=alpha.promote,
     )
@@ -148,6 +149,6 @@ def behaviour_gate(policy: ReleasePolicy, counted: Collection[str], calibration:
         events=events,
         steps=len(policy.steps),
         max_ratio=behaviour.max_ratio,
-        kappa=calibration.errors.kappa_latency,
+        kappa=calibration.behaviour.kappa,
         alpha_regression=alpha_split(policy).behaviour,
     )

@@ -38,7 +38,7 @@ class BehaviourGate:
 
     `events`: all that are counted, before the first window; name only those that both versions count, since an event
     which a window does not mention did not happen. `steps`: the ladder's length; 0 in an examination, which has no
-    later start. `kappa`: burst factor, `Dispersion.kappa_latency`. There is no non-inferiority: without a regression
+    later start. `kappa`: burst factor, `Dispersion.kappa`. There is no non-inferiority: without a regression
     the gate is inconclusive, and without a stable version nothing is asked.
     """
 

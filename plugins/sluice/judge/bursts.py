@@ -30,23 +30,14 @@ class Dispersion:
         return self.events >= EVENTS_TO_MEASURE
 
     @property
-    def _measured_factor(self) -> float:
-        return self.factor if self.measured else 1.0
+    def kappa(self) -> float:
+        """κ for latency, behaviour and all non-inferiority: max(1, φ̂), at most 20; 5 as long as it is not measured."""
+        return min(LARGEST, max(1.0, self.factor)) if self.measured else UNMEASURED
 
     @property
     def kappa_errors(self) -> float:
-        """κ for regression by errors: max(5, φ̂), at most 20."""
-        return min(LARGEST, max(ERRORS_AT_LEAST, self._measured_factor))
-
-    @property
-    def kappa_latency(self) -> float:
-        """κ for regression by latency: max(1, φ̂), at most 20."""
-        return min(LARGEST, max(1.0, self._measured_factor))
-
-    @property
-    def kappa_promote(self) -> float:
-        """κ for non-inferiority: max(1, φ̂), at most 20; 5 as long as it is not measured."""
-        return min(LARGEST, max(1.0, self.factor)) if self.measured else UNMEASURED
+        """κ for regression by errors: max(5, φ̂), at most 20, since one process that dies always fails several."""
+        return max(ERRORS_AT_LEAST, self.kappa)
 
 
 NOT_MEASURED = Dispersion(1.0, 0)

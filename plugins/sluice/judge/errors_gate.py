@@ -36,7 +36,7 @@ class ErrorsGate:
     floor: float
     steps: int
     kappa: float = bursts.NOT_MEASURED.kappa_errors
-    kappa_promote: float = bursts.NOT_MEASURED.kappa_promote
+    kappa_promote: float = bursts.NOT_MEASURED.kappa
     alpha_regression: float = 0.0045
     alpha_floor: float = 0.0005
     alpha_promote: float = 0.05

@@ -302,6 +302,16 @@ async def test_burst_factors_are_measured_between_stables_pods_before_the_first_
     assert kinds.index("contract") < kinds.index("calibrated") < kinds.index("examined")
 
 
+async def test_bursts_of_odd_answers_are_measured_by_themselves() -> None:
+    run = await deployed()
+    odd = Totals(completed=500, behaviour={"truncated": 9, "empty": 0})
+    calm = Totals(completed=500, behaviour={"truncated": 0, "empty": 0})
+    run.world.telemetry.pods_past = [{"a": odd, "b": calm}, {"a": calm, "b": odd}] * 30
+    await examination(run)
+    assert noted(run, "calibrated")["behaviour"] == {"factor": pytest.approx(9.0), "events": 540}
+    assert noted(run, "calibrated")["errors"]["events"] == 0
+
+
 async def test_metrics_without_a_past_leave_the_careful_factors() -> None:
     run = await deployed()
     run.world.wire.down.add("telemetry")

@@ -20,19 +20,19 @@ def test_whole_bursts_at_one_pod_are_found() -> None:
     measured = dispersion(windows)
 
     assert measured.factor == pytest.approx(10.0)
-    assert (measured.kappa_errors, measured.kappa_latency, measured.kappa_promote) == (10.0, 10.0, 10.0)
+    assert (measured.kappa_errors, measured.kappa) == (10.0, 10.0)
 
 
-def test_unmeasured_traffic_is_taken_as_bursts_of_five_where_it_matters() -> None:
-    assert (NOT_MEASURED.kappa_errors, NOT_MEASURED.kappa_latency, NOT_MEASURED.kappa_promote) == (5.0, 1.0, 5.0)
+def test_unmeasured_traffic_is_taken_as_bursts_of_five() -> None:
+    assert (NOT_MEASURED.kappa_errors, NOT_MEASURED.kappa) == (5.0, 5.0)
 
 
 def test_a_burst_factor_has_bounds() -> None:
     huge = dispersion([(Arm(1000, 500), Arm(1000, 0))])
     even = dispersion([(Arm(1000, 150), Arm(1000, 150))])
 
-    assert (huge.kappa_errors, huge.kappa_promote) == (20.0, 20.0)
-    assert (even.kappa_errors, even.kappa_latency, even.kappa_promote) == (5.0, 1.0, 1.0)
+    assert (huge.kappa_errors, huge.kappa) == (20.0, 20.0)
+    assert (even.kappa_errors, even.kappa) == (5.0, 1.0)
 
 
 def test_windows_without_events_measure_nothing() -> None:
