@@ -80,13 +80,20 @@ def claims_of(cells: Cells, tick_ms: float, minutes: float) -> list[Claim]:
 
 def _false_rollbacks(cells: Cells) -> Iterator[Claim]:
     for requests in REQUESTS_PER_LOOK:
-        cell = cells[f"release_{requests}"]
-        unproven, looks = cell["unproven"], cell["looks_to_promotion"]
+        cell, unmeasured = cells[f"release_{requests}"], cells[f"release_{requests}_unmeasured"]
         note = (
-            f"errors, latency and behaviour, 40 looks; unproven by max_hold: {_percent(unproven.mean())}; "
-            f"looks at the last step until promotion: median {_quantile(looks, 0.5):g}, p99 {_quantile(looks, 0.99):g}"
+            f"errors, latency and behaviour, 40 looks, κ measured; unproven by max_hold {_unproven(cell)}; "
+            f"κ not measured: {_percent(unmeasured['sluice'].mean())}, unproven {_unproven(unmeasured)}"
         )
         yield _rate(f"false_rollback_{requests}", cell["sluice"], 0.01, note)
+
+
+def _unproven(cell: Columns) -> str:
+    looks = cell["looks_to_promotion"][cell["sluice"] == 0.0]
+    return (
+        f"{_percent(cell['unproven'].mean())} (looks at the last step until promotion: "
+        f"median {_quantile(looks, 0.5):g}, p99 {_quantile(looks, 0.99):g})"
+    )
 
 
 def _exposures(cells: Cells) -> Iterator[Claim]:
@@ -118,7 +125,11 @@ def _false_promotions(cells: Cells) -> Iterator[Claim]:
 
 def _latencies(cells: Cells) -> Iterator[Claim]:
     shipped, single = cells["latency"]["requests"], cells["latency_single"]["requests"]
-    note = f"5 → 10 % slow in one metric of three, three strata, weight 10 %, α {ALPHA.latency:g}"
+    unmeasured = _quantile(cells["latency_unmeasured"]["requests"], 0.5)
+    note = (
+        f"5 → 10 % slow in one metric of three, three strata, weight 10 %, windows of 6, "
+        f"α {ALPHA.latency:g}, κ measured; κ not measured: {unmeasured:g}"
+    )
     yield _median("latency_requests", shipped, 550, "requests", note)
     yield _median("latency_requests_single", single, 250, "requests", "the same as one process at α 0.05")
     mix = cells["length_mix"]

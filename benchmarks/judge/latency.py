@@ -9,15 +9,16 @@ from functools import partial
 import numpy as np
 
 from benchmarks.judge import shipped
+from benchmarks.judge.calibration import INDEPENDENT, calibrated, measured
 from benchmarks.judge.peers import argo
-from benchmarks.judge.promotion import INDEPENDENT, calibration
 from benchmarks.judge.runner import Cell, Outcome
 from benchmarks.judge.shipped import METRICS
 from benchmarks.judge.streams import (
-    ERRORS,
     SLOW,
+    SLOW_SHARE,
     bursts,
     bursty,
+    independent,
     ladder,
     latencies,
     slowness,
@@ -26,11 +27,13 @@ from benchmarks.judge.streams import (
     windows,
 )
 from sluice.engine.gates import Calibration
-from sluice.judge import LatencyGate, LatencyWindow
+from sluice.judge import NOT_MEASURED, LatencyGate, LatencyWindow
 from sluice.judge import Outcome as Says
 
 HORIZON_REQUESTS = 6000
-SIX, THREE = 6, 3
+WINDOW = 6
+"""Canary requests per window, about three, two and one by stratum."""
+SINGLE_WINDOW = 3
 SLOW_METRIC = "e2e"
 LONGER_MIX = (0.25, 0.30, 0.45)
 SHORTER_MIX = (0.60, 0.30, 0.10)
@@ -41,6 +44,7 @@ SINGLE_ALPHA = 0.05
 def cells() -> list[Cell]:
     return [
         Cell("latency", slower),
+        Cell("latency_unmeasured", partial(slower, with_calibration=False), share=0.25),
         Cell("latency_single", slower_single),
         Cell("length_mix", length_mix),
         *(Cell(f"bursts_{requests}", partial(in_bursts, requests=requests)) for requests in BURST_TRAFFIC),
@@ -48,30 +52,27 @@ def cells() -> list[Cell]:
     ]
 
 
-def slower(rng: np.random.Generator) -> Outcome:
+def slower(rng: np.random.Generator, with_calibration: bool = True) -> Outcome:
     """One metric of three becomes slow, 5 → 10 % of requests, twice as many in each stratum; weight 10 %."""
-    seen = traffic(rng, SIX, np.full(HORIZON_REQUESTS // SIX, 0.10))
+    seen = traffic(rng, WINDOW, np.full(HORIZON_REQUESTS // WINDOW, 0.10))
     stable = dict.fromkeys(METRICS, SLOW)
-    arms = (
-        slowness(rng, seen.canary, stable | {SLOW_METRIC: 2 * SLOW}),
-        slowness(rng, seen.stable, stable),
-    )
-    at = _found_at(shipped.latency(), latencies(seen, *arms))
-    return {"requests": math.nan if at is None else SIX * (at + 1.0)}
+    arms = slowness(rng, seen.canary, stable | {SLOW_METRIC: 2 * SLOW}), slowness(rng, seen.stable, stable)
+    found = measured(rng, (SLOW_SHARE,), independent, 10 * WINDOW) if with_calibration else NOT_MEASURED
+    at = _found_at(shipped.latency(Calibration(latency=found)), latencies(seen, *arms))
+    return {"requests": math.nan if at is None else WINDOW * (at + 1.0)}
 
 
 def slower_single(rng: np.random.Generator) -> Outcome:
     """The same as one process: one metric, no strata, α .05."""
-    seen = traffic(rng, THREE, np.full(HORIZON_REQUESTS // THREE, 0.10))
-    base = float(np.dot(SLOW, (0.5, 0.3, 0.2)))
-    counted = windows(seen, rng.binomial(seen.canary, 2 * base), rng.binomial(seen.stable, base))
+    seen = traffic(rng, SINGLE_WINDOW, np.full(HORIZON_REQUESTS // SINGLE_WINDOW, 0.10))
+    counted = windows(seen, rng.binomial(seen.canary, 2 * SLOW_SHARE), rng.binomial(seen.stable, SLOW_SHARE))
     latency = shipped.POLICY.gates.latency
     gate = LatencyGate(
-        {SLOW_METRIC: ("all",)}, latency.margin, latency.ceiling, shipped.SOAK, alpha_regression=SINGLE_ALPHA
+        {SLOW_METRIC: ("all",)}, latency.margin, latency.ceiling, shipped.SOAK, kappa=1.0, alpha_regression=SINGLE_ALPHA
     )
     found = (LatencyWindow(window.step, {SLOW_METRIC: {"all": window.attempts}}) for window in counted)
     at = _found_at(gate, found)
-    return {"requests": math.nan if at is None else THREE * (at + 1.0)}
+    return {"requests": math.nan if at is None else SINGLE_WINDOW * (at + 1.0)}
 
 
 def _found_at(gate: LatencyGate, seen: Iterable[LatencyWindow]) -> int | None:
@@ -90,7 +91,7 @@ def length_mix(rng: np.random.Generator) -> Outcome:
     canary, stable = (
         slowness(rng, requests, rates, mix) for requests, mix in ((seen.canary, LONGER_MIX), (seen.stable, SHORTER_MIX))
     )
-    gate, plain = shipped.latency(), shipped.latency(strata=("all",))
+    gate, plain = shipped.latency(INDEPENDENT), shipped.latency(INDEPENDENT, ("all",))
     for window in latencies(seen, canary, stable):
         gate, plain = gate.observe(window), plain.observe(unstratified(window))
     within = 1.0 - canary.slow[SLOW_METRIC].sum(axis=1) / canary.requests.sum(axis=1)
@@ -105,14 +106,14 @@ def length_mix(rng: np.random.Generator) -> Outcome:
 
 def in_bursts(rng: np.random.Generator, requests: int) -> Outcome:
     """Equal versions over the ladder, all that is bad coming by fives; burst factors measured between stable's pods."""
-    measured = _calibration(rng, requests)
-    gates = shipped.gates(measured).follow(bursty(rng, ladder(rng, requests)))
+    calibration = calibrated(rng, requests, bursts)
+    gates = shipped.gates(calibration).follow(bursty(rng, ladder(rng, requests)))
     verdicts = (gates.errors.verdict(), gates.latency.verdict(), gates.behaviour.verdict())
     return {
         "sluice": gates.regression,
         **{verdict.gate: verdict.outcome is Says.regression for verdict in verdicts},
-        "kappa_latency": measured.latency.kappa_latency,
-        "kappa_behaviour": measured.errors.kappa_latency,
+        "kappa_latency": calibration.latency.kappa,
+        "kappa_behaviour": calibration.behaviour.kappa,
     }
 
 
@@ -122,12 +123,3 @@ def in_bursts_raw(rng: np.random.Generator, requests: int) -> Outcome:
     for look in bursty(rng, ladder(rng, requests)):
         latency, behaviour = latency.observe(look.latency), behaviour.observe(look.behaviour)
     return {verdict.gate: verdict.outcome is Says.regression for verdict in (latency.verdict(), behaviour.verdict())}
-
-
-def _calibration(rng: np.random.Generator, requests: int) -> Calibration:
-    """From the traffic that the ladder's first step will have."""
-    together = round(requests / shipped.POLICY.ladder[0] * 100)
-    return Calibration(
-        errors=calibration(rng, ERRORS, bursts, together).errors,
-        latency=calibration(rng, float(np.dot(SLOW, (0.5, 0.3, 0.2))), bursts, together).latency,
-    )

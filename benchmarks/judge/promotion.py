@@ -9,20 +9,16 @@ from functools import partial
 import numpy as np
 
 from benchmarks.judge import shipped
+from benchmarks.judge.calibration import INDEPENDENT, measured
 from benchmarks.judge.runner import Cell, Outcome
-from benchmarks.judge.streams import Counts, Draw, Rates, Traffic, bursts, errors, independent, traffic, windows
+from benchmarks.judge.streams import Counts, Rates, Traffic, bursts, errors, independent, traffic, windows
 from sluice.engine.gates import Calibration
-from sluice.judge import Arm, Dispersion, ErrorsGate, Window, dispersion_of_pods
+from sluice.judge import ErrorsGate, Window
 from sluice.judge import Outcome as Says
 
 MARGIN = shipped.POLICY.gates.errors.margin
 WINDOWS = 300
 CANARY = 20
-CALIBRATION_WINDOWS = 360
-"""Windows between stable's pods before a release, as long as the engine looks back."""
-PODS = 2
-INDEPENDENT = Calibration(errors=Dispersion(1.0, 10**6), latency=Dispersion(1.0, 10**6))
-"""As if bad events had been measured to be independent: every one counts for itself."""
 RAMP_WINDOWS = 100
 RAMP_REQUESTS = 4000
 Z = 1.96
@@ -41,14 +37,14 @@ def cells() -> list[Cell]:
 
 def boundary(rng: np.random.Generator, base: float) -> Outcome:
     """Worse by the margin at a weight of 10 %, with independent errors and the burst factor measured."""
-    gate = shipped.errors(calibration(rng, 0.02, independent))
+    gate = shipped.errors(Calibration(measured(rng, (0.02,), independent)))
     seen = traffic(rng, CANARY, np.full(WINDOWS, 0.10))
     return {"promoted": _ever_shown(gate, errors(rng, seen, base + MARGIN, base))}
 
 
 def boundary_ramp(rng: np.random.Generator) -> Outcome:
     """The same while the share rises from 5 to 50 % and the base rate halves, all within one step."""
-    gate = shipped.errors(calibration(rng, 0.02, independent))
+    gate = shipped.errors(Calibration(measured(rng, (0.02,), independent)))
     weights, base = np.linspace(0.05, 0.5, WINDOWS), np.linspace(0.02, 0.01, WINDOWS)
     seen = traffic(rng, CANARY, weights)
     return {"promoted": _ever_shown(gate, errors(rng, seen, base + MARGIN, base))}
@@ -56,13 +52,13 @@ def boundary_ramp(rng: np.random.Generator) -> Outcome:
 
 def boundary_bursts(rng: np.random.Generator) -> Outcome:
     """The same at a constant share with errors that come by fives, at the burst factor measured in such traffic."""
-    measured = calibration(rng, 0.005, bursts)
+    calibration = Calibration(measured(rng, (0.005,), bursts))
     seen = traffic(rng, 50, np.full(WINDOWS, 0.10))
     found = list(errors(rng, seen, 0.005 + MARGIN, 0.005, bursts))
     return {
-        "promoted": _ever_shown(shipped.errors(measured), found),
+        "promoted": _ever_shown(shipped.errors(calibration), found),
         "promoted_raw": _ever_shown(shipped.errors(INDEPENDENT), found),
-        "kappa": measured.errors.kappa_promote,
+        "kappa": calibration.errors.kappa,
     }
 
 
@@ -74,15 +70,6 @@ def _ever_shown(gate: ErrorsGate, seen: Iterable[Window]) -> bool:
         if numbers["e_non_inferior"] >= numbers["e_non_inferior_limit"]:
             return True
     return False
-
-
-def calibration(rng: np.random.Generator, rate: float, bad: Draw, requests: int = 500) -> Calibration:
-    """Burst factors from stable's pods, `requests` in each window together."""
-    each = requests // PODS
-    failed = [bad(rng, np.full(CALIBRATION_WINDOWS, each), rate).tolist() for _ in range(PODS)]
-    seen = ({str(pod): Arm(each, count) for pod, count in enumerate(counts)} for counts in zip(*failed, strict=True))
-    found = dispersion_of_pods(seen)
-    return Calibration(errors=found, latency=found)
 
 
 def ramp(rng: np.random.Generator, first: float, last: float) -> Outcome:

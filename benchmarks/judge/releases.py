@@ -9,10 +9,12 @@ from functools import partial
 import numpy as np
 
 from benchmarks.judge import shipped
+from benchmarks.judge.calibration import calibrated
 from benchmarks.judge.peers import argo, flagger, kayenta
 from benchmarks.judge.runner import Cell, Outcome
 from benchmarks.judge.shipped import HOLD_LOOKS, MAX_HOLD_LOOKS, METRICS, Gates, Look
-from benchmarks.judge.streams import Counts, healthy, ladder
+from benchmarks.judge.streams import Counts, healthy, independent, ladder
+from sluice.engine.gates import UNMEASURED
 from sluice.judge import Arms
 
 REQUESTS_PER_LOOK = (50, 100, 500, 2000)
@@ -21,18 +23,24 @@ KAYENTA_WEIGHTS = {"errors": 50.0, "latency": 50.0}
 
 
 def cells() -> list[Cell]:
-    return [Cell(f"release_{requests}", partial(release, requests=requests)) for requests in REQUESTS_PER_LOOK]
+    found = [Cell(f"release_{requests}", partial(release, requests=requests)) for requests in REQUESTS_PER_LOOK]
+    unmeasured = (partial(release, requests=requests, with_calibration=False) for requests in REQUESTS_PER_LOOK)
+    return found + [
+        Cell(f"release_{requests}_unmeasured", run, share=0.25)
+        for requests, run in zip(REQUESTS_PER_LOOK, unmeasured, strict=True)
+    ]
 
 
-def release(rng: np.random.Generator, requests: int) -> Outcome:
+def release(rng: np.random.Generator, requests: int, with_calibration: bool = True) -> Outcome:
     """One healthy release.
 
-    Forty looks decide about false rollbacks; then the last step goes on until all that it requires is shown, or until
-    `max_hold` would return the release unproven.
+    Forty looks decide about false rollbacks; then the last step goes on until all that it requires is shown. It is
+    unproven if `max_hold`, or a false alarm after the forty looks, comes first.
     """
     looks = healthy(rng, ladder(rng, requests, looks_at_last=MAX_HOLD_LOOKS))
     decided = list(itertools.islice(looks, LOOKS))
-    gates = shipped.gates().follow(decided)
+    calibration = calibrated(rng, requests, independent) if with_calibration else UNMEASURED
+    gates = shipped.gates(calibration).follow(decided)
     within_forty = gates.regression
     needed = None if within_forty else _looks_to_promotion(gates, looks)
     return {

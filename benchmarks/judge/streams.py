@@ -27,7 +27,9 @@ ERRORS = 0.005
 MIX = (0.5, 0.3, 0.2)
 """Shares of the strata, in the order of `STRATA`."""
 SLOW = np.array((0.02, 0.05, 0.125))
-"""Share of slow requests by stratum: 5 % with that mix."""
+"""Share of slow requests by stratum."""
+SLOW_SHARE = float(np.dot(SLOW, MIX))
+"""The same over that mix: 5 %."""
 ODD = {
     "empty": 0.001,
     "repeated": 0.005,
@@ -186,6 +188,6 @@ def healthy(rng: np.random.Generator, seen: Traffic) -> Iterator[Look]:
 
 def bursty(rng: np.random.Generator, seen: Traffic) -> Iterator[Look]:
     """The same with bursts in all that can go wrong."""
-    arms = [stalls(rng, requests, float(np.dot(MIX, SLOW))) for requests in (seen.canary, seen.stable)]
+    arms = [stalls(rng, requests, SLOW_SHARE) for requests in (seen.canary, seen.stable)]
     parts = (errors(rng, seen, ERRORS, ERRORS, bursts), latencies(seen, *arms), behaviours(rng, seen, bursts))
     return itertools.starmap(Look, zip(*parts, strict=True))

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.judge import shipped, streams
 from benchmarks.judge.__main__ import cells
-from benchmarks.judge.promotion import INDEPENDENT
+from benchmarks.judge.calibration import INDEPENDENT
 from benchmarks.judge.runner import Columns, run
 from benchmarks.judge.streams import ERRORS, MIX, SLOW, Draw, bursts, independent
 from sluice.engine.gates import Calibration
@@ -198,8 +198,9 @@ def test_a_ramp_while_the_base_rate_moves_fools_the_pooled_test_only(name: str) 
 
 @pytest.mark.slow
 def test_bursts_raise_no_alarm_unless_every_event_counts_for_itself() -> None:
-    measured, raw = simulate("bursts_50", 80), simulate("bursts_raw_50", 60)
+    measured, little, raw = simulate("bursts_50", 80), simulate("bursts_5", 80), simulate("bursts_raw_50", 60)
     assert measured["sluice"].sum() <= at_most(0.005, 80)
+    assert little["sluice"].sum() <= at_most(0.005, 80)
     assert raw["latency"].sum() >= at_least(0.14, 60)
     assert raw["behaviour"].sum() >= at_least(0.14, 60)
 
@@ -237,5 +238,5 @@ def test_the_gates_are_those_of_a_policy_left_at_its_defaults() -> None:
 
 @pytest.mark.parametrize("judge", [shipped.errors, shipped.latency, shipped.behaviour])
 def test_every_gate_is_given_the_measured_burst_factor(judge: Callable[..., object]) -> None:
-    bursty = Calibration(errors=Dispersion(9.0, 10_000), latency=Dispersion(9.0, 10_000))
+    bursty = Calibration(*(Dispersion(9.0, 10_000),) * 3)
     assert judge(bursty) != judge(INDEPENDENT)
