@@ -11,7 +11,7 @@ SERVING := .venv-serving/bin
 NO_LOCAL_BUILD := sed 's/^\(torch==[^+]*\)+.*/\1/'
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install checks demo up down clean release bench-judge test lint lock
+.PHONY: install checks demo up env down clean release bench-judge test lint lock
 
 install: .venv/.installed .venv-serving/.installed
 checks: install .venv-serving/.checks
@@ -39,6 +39,9 @@ demo: install    ## releases good and bad revisions of a small model, and says w
 
 up: install      ## the sandbox, the guard and Airflow, to look around and release by hand
 	@$(BIN)/python -m benchmarks.demo.world up
+
+env:             ## eval "$(make -s env)": the command sluice, with the settings of what demo and up have started
+	@$(BIN)/python -m benchmarks.demo.world env
 
 down:            ## stops what demo and up have started, and nothing else
 	@if [ -d .venv ]; then $(BIN)/python -m benchmarks.demo.world down; fi

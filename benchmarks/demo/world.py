@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,14 @@ def up(world: World) -> None:
     _say(f"Airflow   {world.airflow.url}   user {USER}, password {secrets_of(world.airflow.home).password}")
     _say(f"Gateway   {world.addresses()['gateway_url']}   metrics {world.addresses()['metrics_url']}")
     _say(f"Cluster   kubectl --kubeconfig {world.addresses()['kubeconfig']} get vs,deploy,pods,leases -A")
+    _say('Shell     eval "$(make -s env)" puts the command `sluice` on the PATH, with the settings of this sandbox')
+
+
+def env(world: World) -> None:
+    """Print what a shell needs to call `sluice` in this world, to be evaluated. Raises WorldError if it is not up."""
+    for name, value in world.variables().items():
+        _say(f"export {name}={shlex.quote(value)}")
+    _say(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
 
 
 def down(world: World) -> None:
@@ -134,7 +143,7 @@ def _say(line: str) -> None:
 def main() -> int:
     world = World()
     try:
-        {"up": up, "down": down}[sys.argv[1]](world)
+        {"up": up, "down": down, "env": env}[sys.argv[1]](world)
     except (WorldError, AirflowError) as error:
         print(error, file=sys.stderr)
         return 1
