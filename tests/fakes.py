@@ -531,7 +531,7 @@ async def _score(prompt: Prompt, text: str) -> float:
     return float(text == prompt.answer)
 
 
-async def _compare(rubric: Rubric, prompt: Prompt, canary: str, stable: str) -> tuple[float, float]:
+async def _compare(rubric: Rubric, prompt: Prompt, canary: str, stable: str) -> tuple[float, float] | None:
     """A judge that likes nothing but the reference answer."""
     right = [text == prompt.answer for text in (canary, stable)]
     return (0.5, 0.5) if right[0] == right[1] else (float(right[0]), float(right[1]))
@@ -561,6 +561,7 @@ class World:
         self.telemetry = FakeTelemetry(self.wire, self.traffic, self.versions, self.clock)
         self.ledger = FakeLedger(self.wire)
         self.prompts = prompt_set(200)
+        self.judge: Callable[[Rubric, Prompt, str, str], Awaitable[tuple[float, float] | None]] = _compare
         if stable:
             self.workloads.specs[stable] = WorkloadSpec(stable, f"image@{stable}", "sha256:old", 2, {}, {})
 
@@ -578,7 +579,8 @@ class World:
             clock=self.clock,
             prompts=self._read_prompts,
             score=_score,
-            compare=_compare,
+            compare=self.judge,
+            scorer_versions=lambda prompts: {prompt.scorer: "1" for prompt in prompts},
             events=_events,
             report=_report,
         )

@@ -28,7 +28,7 @@ from sluice.evidence.endpoint import HttpEndpoint
 from sluice.evidence.prometheus import PrometheusTelemetry
 from sluice.evidence.prompts import read_prompts
 from sluice.evidence.rubric import RubricJudge
-from sluice.evidence.scorers import score
+from sluice.evidence.scorers import score, scorer_versions
 from sluice.evidence.telemetry import ScrapedTelemetry
 from sluice.guard import Claim, guard
 from sluice.images.bundle import BundleImages
@@ -117,6 +117,7 @@ async def ports_for(settings: Settings, policy: ReleasePolicy) -> AsyncIterator[
             prompts=_prompts,
             score=score,
             compare=judge.compare,
+            scorer_versions=scorer_versions,
             events=partial(events, long_tokens=policy.gates.behaviour.long_tokens),
             report=report,
         )

@@ -367,11 +367,13 @@ class Ports:
     """Reads a prompt set. Raises BadInput naming file and line."""
     score: Callable[[Prompt, str], Awaitable[float]]
     """Score of an answer's text, 0 … 1, by any scorer but `rubric`."""
-    compare: Callable[[Rubric, Prompt, str, str], Awaitable[tuple[float, float]]]
+    compare: Callable[[Rubric, Prompt, str, str], Awaitable[tuple[float, float] | None]]
     """Scores, 0 … 1, that a judge model gives the canary's and stable's text, asked blind and in both orders.
 
-    Raises Unreachable if the judge does not answer.
+    None if what it says is no judgement. Raises Unreachable if it does not answer.
     """
+    scorer_versions: Callable[[Sequence[Prompt]], Mapping[str, str]]
+    """Version by name of the scorers that prompts use: another version is another scale."""
     events: Callable[[Prompt, Answer], frozenset[str]]
     """The behaviour events that an answer shows (`sluice.policy.BEHAVIOUR_EVENTS`)."""
     report: Callable[[Sequence[Entry]], Awaitable[bytes]]

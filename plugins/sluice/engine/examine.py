@@ -95,7 +95,8 @@ async def _examined(ports: Ports, plan: Plan, record: Record, prompts: Sequence[
     if examination.verdict.outcome is not Outcome.regression:  # else it would only keep a bad version for longer
         compared = await _with_lease(ports, plan, divergences(ports, plan, record, prompts, infos))
         examination = examination.compare(one.nats_per_token for one in compared)
-    await journal.note("examined", _evidence(plan, prompts, examination, asked, compared))
+    scorers = ports.scorer_versions(prompts)
+    await journal.note("examined", _evidence(plan, prompts, examination, asked, compared) | {"scorers": dict(scorers)})
     return examination.verdict
 
 
@@ -174,7 +175,7 @@ async def _ask(ports: Ports, plan: Plan, record: Record, prompt: Prompt, rng: ra
 
 
 async def _scores(ports: Ports, plan: Plan, prompt: Prompt, answers: Mapping[Role, Answer]) -> Mapping[Role, float]:
-    """Score by role; a failed answer has none of what was asked for. Empty for a rubric without a second answer."""
+    """Score by role; a failed answer has none of what was asked for. Empty where a judge model says nothing."""
     failed = {role: 0.0 for role, answer in answers.items() if answer.error}
     if prompt.scorer != RUBRIC:
         return failed | {
@@ -185,8 +186,8 @@ async def _scores(ports: Ports, plan: Plan, prompt: Prompt, answers: Mapping[Rol
         return {}
     if failed:
         return dict.fromkeys(answers, 1.0) | failed
-    canary, stable = await ports.compare(rubric, prompt, answers["canary"].text, answers["stable"].text)
-    return {"canary": canary, "stable": stable}
+    judged = await ports.compare(rubric, prompt, answers["canary"].text, answers["stable"].text)
+    return dict(zip(ROLES, judged, strict=True)) if judged else {}
 
 
 def _evidence(
@@ -205,6 +206,7 @@ def _evidence(
         "categories": sorted({prompt.category for prompt in prompts}),
         "pairs": [list(astuple(one.pair)) for one in asked if one.pair is not None],
         "requests": [one.request.to_record() for one in asked],
+        "unscored": [one.prompt.id for one in asked if one.pair is None],
         "fidelity": [list(one) for one in compared],
         "changed_sides": [
             {

@@ -1,8 +1,9 @@
 """A judge model compares the canary's answer with stable's, for prompts that no rule can score (`scorer: rubric`).
 
-The judge is asked blind, and in both orders, since judge models favour a place. It must say A, B or tie; whatever else
-it says counts as tie and is counted. Answers are data: they stand between marks that hold a digest of the answers
-themselves, so that no answer can contain its own marks and speak with the project's voice.
+The judge is asked blind, and in both orders, since judge models favour a place. It must say A, B or tie; if it says
+anything else there is no judgement: a judge that cannot be understood must not pass for one that sees no difference.
+Answers are data: they stand between marks that hold a digest of the answers themselves, so that no answer can contain
+its own marks and speak with the project's voice.
 """
 
 from __future__ import annotations
@@ -62,10 +63,6 @@ class RubricJudge:
         key = key.strip()
         if not (key.isascii() and key.isprintable()):
             raise BadInput("SLUICE_JUDGE_KEY holds characters that no key has; copy it anew")
-        self.judgements = 0
-        """Questions that were answered, two for each comparison of different answers."""
-        self.unparsable = 0
-        """Of those, how many were answered by something else than A, B or tie."""
         self._sleep = sleep
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.AsyncClient(headers=headers, timeout=None)  # the rubric's timeout is for a whole judgement
@@ -81,30 +78,31 @@ class RubricJudge:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def compare(self, rubric: Rubric, prompt: Prompt, canary_text: str, stable_text: str) -> tuple[float, float]:
-        """(canary's score, stable's), 0 … 1, which add up to 1: the mean of both orders.
+    async def compare(
+        self, rubric: Rubric, prompt: Prompt, canary_text: str, stable_text: str
+    ) -> tuple[float, float] | None:
+        """(canary's score, stable's), 0 … 1, which add up to 1: the mean of both orders; None without a judgement.
 
         Raises Unreachable if the judge does not answer in time, BadInput if it never will.
         """
         canary, stable = (_sendable(answer_in(prompt, text) or "") for text in (canary_text, stable_text))
         if canary == stable:
             return 0.5, 0.5
-        canary_first = _SCORES[await self._choose(rubric, prompt, canary, stable)]
-        stable_first = _SCORES[await self._choose(rubric, prompt, stable, canary)]
-        score = (canary_first + 1 - stable_first) / 2
+        canary_first = await self._choose(rubric, prompt, canary, stable)
+        stable_first = await self._choose(rubric, prompt, stable, canary)
+        if canary_first is None or stable_first is None:
+            return None
+        score = (_SCORES[canary_first] + 1 - _SCORES[stable_first]) / 2
         return score, 1 - score
 
-    async def _choose(self, rubric: Rubric, prompt: Prompt, a: str, b: str) -> Choice:
+    async def _choose(self, rubric: Rubric, prompt: Prompt, a: str, b: str) -> Choice | None:
         seconds = rubric.timeout.total_seconds()
         try:
             async with asyncio.timeout(seconds):
                 said = await self._ask(rubric, _question(rubric, prompt, a, b))
         except TimeoutError as error:
             raise Unreachable(_complaint(rubric, f"gave no judgement within {seconds:g} s")) from error
-        self.judgements += 1
-        choice = _choice_in(said)
-        self.unparsable += choice is None
-        return choice or "tie"
+        return _choice_in(said)
 
     async def _ask(self, rubric: Rubric, question: Mapping[str, Any]) -> str:
         """What the judge says; asked again while it is busy or does not answer."""

@@ -288,6 +288,19 @@ async def test_a_judge_model_is_not_asked_about_an_answer_that_never_came() -> N
     assert {tuple(pair[2:]) for pair in noted(run, "examined")["pairs"]} == {(0.0, 1.0)}
 
 
+async def test_a_judge_model_that_cannot_be_understood_passes_nobody() -> None:
+    run = await with_rubric()
+
+    async def rambling(*question: Any) -> None:
+        return None
+
+    run.world.judge = rambling
+    run.world.versions[run.world.record.canary].correct = 0.3
+    with pytest.raises(RolledBack, match="no prompt has been scored"):
+        await examination(run)
+    assert len(noted(run, "examined")["unscored"]) == len(run.world.prompts)
+
+
 # --- burst factors ---------------------------------------------------------------------------------------------------
 
 

@@ -48,7 +48,7 @@ async def test_the_better_answer_has_the_score(canary: str, stable: str, scores:
     with judge_server(longer) as server:
         async with RubricJudge() as judge:
             assert await judge.compare(rubric(server.url), PROMPT, canary, stable) == scores
-            assert (judge.judgements, judge.unparsable) == (2, 0)
+        assert len(server.bodies) == 2
 
 
 async def test_a_judge_that_favours_a_place_says_nothing() -> None:
@@ -81,28 +81,30 @@ async def test_the_question_is_blind_and_its_orders_differ_in_the_places_alone()
 
 
 @pytest.mark.parametrize(
-    ("content", "score", "unparsable"),
+    ("content", "scores"),
     [
-        ("A", 1.0, 0),
-        (" B\n", 0.0, 0),
-        ("tie", 0.5, 0),
-        ('"A"', 1.0, 0),
-        ('{"choice": "A"}', 1.0, 0),
-        ('{"choice": "A", "why": "longer"}', 0.5, 1),
-        ("A is better", 0.5, 1),
-        ("a", 0.5, 1),
-        ("Neither.", 0.5, 1),
-        ('["A"]', 0.5, 1),
-        ("", 0.5, 1),
-        (None, 0.5, 1),
+        ("A", (0.75, 0.25)),
+        (" B\n", (0.25, 0.75)),
+        ("tie", (0.5, 0.5)),
+        ('"A"', (0.75, 0.25)),
+        ('{"choice": "A"}', (0.75, 0.25)),
     ],
 )
-async def test_the_judge_is_read_strictly(content: str | None, score: float, unparsable: int) -> None:
+async def test_the_judge_says_one_of_three_words(content: str, scores: tuple[float, float]) -> None:
     with judge_server(always(content), always("tie")) as server:
         async with RubricJudge() as judge:
-            canary, stable = await judge.compare(rubric(server.url), PROMPT, "x", "y")
-            assert (canary, stable) == ((score + 0.5) / 2, 1 - (score + 0.5) / 2)
-            assert judge.unparsable == unparsable
+            assert await judge.compare(rubric(server.url), PROMPT, "x", "y") == scores
+
+
+@pytest.mark.parametrize(
+    "content", ['{"choice": "A", "why": "longer"}', "A is better", "a", "Neither.", '["A"]', "", "<think>Well", None]
+)
+@pytest.mark.parametrize("order", [0, 1])
+async def test_a_judge_that_says_anything_else_has_not_judged(content: str | None, order: int) -> None:
+    answers = [always(content), always("tie")]
+    with judge_server(answers[order], answers[1 - order]) as server:
+        async with RubricJudge() as judge:
+            assert await judge.compare(rubric(server.url), PROMPT, "x", "y") is None
 
 
 @pytest.mark.parametrize(

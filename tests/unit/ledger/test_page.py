@@ -104,7 +104,7 @@ async def test_an_empty_part_says_why_it_is_empty(kind: str, sentences: list[str
 
 async def test_the_page_tells_who_asked_what_came_of_it_and_every_decision() -> None:
     text = page_of(await releases.rolled_back()).text
-    for part in ("arithmetic r2", "Rolled back", "somebody: a test", "roll back : errors: canary", "decision:"):
+    for part in ("arithmetic r2", "Rolled back", "somebody: a test", "roll back : errors: canary", "share to agree:"):
         assert part in text
 
 
