@@ -20,13 +20,13 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import httpx
 from httpx_sse import EventSource, SSEError
 
 from sluice.errors import Unreachable
+from sluice.evidence.client import Closing
 from sluice.evidence.stream import Stream, StreamBroken
 from sluice.ports import Answer, Prompt, Role
 
@@ -37,7 +37,7 @@ _NOT_NOW = frozenset({408, 429})
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
-class HttpEndpoint:
+class HttpEndpoint(Closing):
     """One model's API behind a gateway. Close it, or use it as an async context manager: it keeps connections open."""
 
     def __init__(
@@ -61,17 +61,6 @@ class HttpEndpoint:
             transport=httpx.AsyncHTTPTransport(limits=unlimited),
             timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
         )
-
-    async def __aenter__(self) -> HttpEndpoint:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
     async def ask(self, prompt: Prompt, role: Role, token: str) -> Answer:
         """Stream one completion, greedy. Raises Unreachable if no gateway answers."""

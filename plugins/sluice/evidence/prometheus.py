@@ -18,13 +18,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import httpx
 from prometheus_client.samples import Sample
 
 from sluice.errors import BadInput, Unreachable
+from sluice.evidence.client import Closing
 from sluice.evidence.counters import MonotoneCounters
 from sluice.evidence.past import increases
 from sluice.evidence.series import MESH, SERVERS, Reading, counters_of, distributions_of, totals_of
@@ -38,7 +38,7 @@ PRESENT_INTERVALS = 2.5
 """A series whose last sample is older has ended: one scrape may fail, two may not."""
 
 
-class PrometheusTelemetry:
+class PrometheusTelemetry(Closing):
     """One Prometheus, or what speaks its API. Close it, or use it as an async context manager: it keeps connections."""
 
     def __init__(
@@ -57,17 +57,6 @@ class PrometheusTelemetry:
         self._counters = MonotoneCounters()
         self._one_after_the_other = asyncio.Lock()
         self._client = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(), timeout=timeout_seconds)
-
-    async def __aenter__(self) -> PrometheusTelemetry:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
     async def totals(self, versions: Sequence[str], limits_seconds: Mapping[str, float]) -> Mapping[str, Totals]:
         """Counters by version, which never fall while this object lives (a pod's restart does not take counts back).

@@ -12,12 +12,12 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from types import TracebackType
 from typing import Any, Literal
 
 import httpx
 
 from sluice.errors import BadInput, Unreachable
+from sluice.evidence.client import Closing
 from sluice.evidence.scorers import answer_in
 from sluice.policy import Rubric
 from sluice.ports import Prompt
@@ -52,7 +52,7 @@ _MATERIAL = """\
 Which answer is better? Reply with one word: A, B or tie."""
 
 
-class RubricJudge:
+class RubricJudge(Closing):
     """A judge behind an OpenAI-compatible API. Close it, or use it as an async context manager."""
 
     def __init__(self, key: str = "", *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -66,17 +66,6 @@ class RubricJudge:
         self._sleep = sleep
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.AsyncClient(headers=headers, timeout=None)  # the rubric's timeout is for a whole judgement
-
-    async def __aenter__(self) -> RubricJudge:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
     async def compare(
         self, rubric: Rubric, prompt: Prompt, canary_text: str, stable_text: str

@@ -10,13 +10,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from types import TracebackType
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from sluice.errors import Unreachable
+from sluice.evidence.client import Closing
 from sluice.evidence.counters import MonotoneCounters
 from sluice.evidence.series import MESH, SERVERS, Reading, counters_of, distributions_of, totals_of
 from sluice.ports import Distribution, Totals
@@ -25,7 +25,7 @@ SCRAPE_SECONDS = 5.0
 _USERS_LINE = re.compile(rf'(?:{MESH}|{SERVERS})\{{(?:.*,)?\s*traffic="user"')
 
 
-class ScrapedTelemetry:
+class ScrapedTelemetry(Closing):
     """Scrapes all sources at once. Close it, or use it as an async context manager: it keeps connections open."""
 
     def __init__(self, urls: Sequence[str], timeout_seconds: float = SCRAPE_SECONDS) -> None:
@@ -34,17 +34,6 @@ class ScrapedTelemetry:
         self._one_after_the_other = asyncio.Lock()
         """A scrape that is overtaken by a later one would look like a reset."""
         self._client = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(), timeout=timeout_seconds)
-
-    async def __aenter__(self) -> ScrapedTelemetry:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
     async def totals(self, versions: Sequence[str], limits_seconds: Mapping[str, float]) -> Mapping[str, Totals]:
         """Counters by version, which never fall while this object lives (a pod's restart does not take counts back).
