@@ -6,6 +6,7 @@ SERVING_FAULT, refused unless SERVING_ALLOW_FAULTS=1:
     error_after:N:SHARE  the same, but not the first N user requests and what comes before them
     wrong:SHARE          this share of answers has a wrong text: letters and digits rotated by one, all else as it was
     hang:SHARE           this share of requests never gets a token and runs into its deadline
+    hang_after:N:SHARE   the same, but not the first N user requests and what comes before them
     slow:FACTOR          every token comes FACTOR times as late as it would
     late:SECONDS         every token comes SECONDS later, and so the first one does
     never_ready          /readyz stays 503
@@ -24,8 +25,8 @@ from enum import Enum
 from serving.text import TextAssembler
 
 USAGE = (
-    "use error:SHARE, error_after:N:SHARE, wrong:SHARE, hang:SHARE, slow:FACTOR, late:SECONDS, never_ready or "
-    "crash_after:N"
+    "use error:SHARE, error_after:N:SHARE, wrong:SHARE, hang:SHARE, hang_after:N:SHARE, slow:FACTOR, late:SECONDS, "
+    "never_ready or crash_after:N"
 )
 
 
@@ -40,8 +41,9 @@ class FaultError(ValueError):
 class Fault:
     """What goes wrong; the default is nothing."""
 
+    spared: int = 0
+    """User requests that come before any is struck."""
     error_share: float = 0.0
-    error_after: int = 0
     wrong_share: float = 0.0
     hang_share: float = 0.0
     slow_factor: float = 1.0
@@ -58,11 +60,13 @@ class Fault:
             case ["error", share]:
                 return cls(error_share=_number(text, share, 0, 1))
             case ["error_after", count, share]:
-                return cls(error_after=_count(text, count), error_share=_number(text, share, 0, 1))
+                return cls(spared=_count(text, count), error_share=_number(text, share, 0, 1))
             case ["wrong", share]:
                 return cls(wrong_share=_number(text, share, 0, 1))
             case ["hang", share]:
                 return cls(hang_share=_number(text, share, 0, 1))
+            case ["hang_after", count, share]:
+                return cls(spared=_count(text, count), hang_share=_number(text, share, 0, 1))
             case ["late", seconds]:
                 return cls(late_seconds=_number(text, seconds, 0, 3600))
             case ["slow", factor]:
@@ -98,7 +102,7 @@ class Drill:
         self._user_requests += user
         if user and self.fault.crash_after is not None and before >= self.fault.crash_after:
             return Act.CRASH
-        if before < self.fault.error_after:
+        if before < self.fault.spared:
             return Act.SERVE
         draw = self._rng.random()
         shares = {Act.FAIL: self.fault.error_share, Act.WRONG: self.fault.wrong_share, Act.HANG: self.fault.hang_share}

@@ -14,6 +14,7 @@ from tests.e2e.stage import MODEL, Finished, Stage, ladder, until
 
 pytestmark = pytest.mark.timeout(300)
 
+SERVERS_DEADLINE_SECONDS = 30.0
 FAULT_BEGINS_AT = 100
 """User requests: 40 s at 10 % of 25 a second, far beyond the first step; 8 s at 50 %."""
 LONG_SECOND_STEP = ladder(second={"requests": 2 * FAULT_BEGINS_AT})
@@ -47,6 +48,13 @@ def crashes_at_the_second_step(stable_world: Stage, excused: set[str]) -> Finish
 def three_times_slower(stable_world: Stage, excused: set[str]) -> Finished:
     limit = just_above_stable(stable_world)
     return release_with_fault(stable_world, excused, "slow:3", gates=stable_world.gates(tpot=limit))
+
+
+@pytest.fixture(scope="module")
+def hangs(stable_world: Stage, excused: set[str]) -> Finished:
+    """Half of the users' requests, until the server's deadline of 30 s."""
+    gates = stable_world.gates() | {"errors": {"margin": 0.3, "in_flight": "3s"}}
+    return release_with_fault(stable_world, excused, "hang_after:1:0.5", gates=gates)
 
 
 def just_above_stable(stage: Stage) -> str:
@@ -133,6 +141,15 @@ def test_a_canary_that_crashes_at_the_second_step_is_rolled_back(
 def test_a_canary_three_times_slower_is_rolled_back(stage: Stage, three_times_slower: Finished) -> None:
     assert (three_times_slower.state, three_times_slower.told["outcome"]) == ("failed", "rolled_back")
     assert three_times_slower.sentence.startswith("latency: ")
+
+
+def test_a_canary_that_hangs_is_rolled_back_before_the_first_of_its_requests_has_ended(
+    stage: Stage, hangs: Finished
+) -> None:
+    assert (hangs.state, hangs.told["outcome"]) == ("failed", "rolled_back")
+    assert hangs.sentence.startswith("errors: ")
+    (decided,) = (entry.at for entry in hangs.entries if entry.kind == "look" and entry.data["action"] == "roll_back")
+    assert decided.timestamp() - stage.cluster.users_starts(hangs.version)[0] < SERVERS_DEADLINE_SECONDS
 
 
 def test_no_user_starts_at_a_canary_half_a_second_after_the_verdict(

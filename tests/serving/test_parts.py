@@ -163,10 +163,11 @@ def test_a_share_strikes_the_same_requests_every_time(fault: str, act: Act) -> N
     assert first.count(act) == pytest.approx(60, abs=25)
 
 
-def test_error_after_counts_user_requests_only() -> None:
-    drill = Drill(Fault.parse("error_after:2:1"), random.Random(1))
+@pytest.mark.parametrize(("fault", "act"), [("error_after:2:1", Act.FAIL), ("hang_after:2:1", Act.HANG)])
+def test_a_fault_with_a_beginning_counts_user_requests_only(fault: str, act: Act) -> None:
+    drill = Drill(Fault.parse(fault), random.Random(1))
     acts = [drill.arrival(user=user) for user in (False, True, False, True, False, True)]
-    assert acts == [Act.SERVE] * 4 + [Act.FAIL] * 2
+    assert acts == [Act.SERVE] * 4 + [act] * 2
 
 
 def test_crash_after_strikes_the_next_user_request() -> None:
