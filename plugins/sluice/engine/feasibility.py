@@ -97,13 +97,13 @@ def feasibility(
         slow_rate: share of a healthy version's requests over a latency limit.
         calibration: how bursty bad requests are; unmeasured, κ is 5.
     """
-    found = [*contradictions(policy, prompts), *_overloaded(policy)]
+    found = [*contradictions(policy, prompts), *_overloaded(policy), *_idle(policy)]
     steps: tuple[StepTimes, ...] = ()
     if rate:
         numbers = range(len(policy.steps))
         steps = tuple(_step(policy, number, rate, base_rate, slow_rate, calibration) for number in numbers)
         found += _too_slow(policy, steps, rate)
-    warnings = [*doubts(policy), *_unlike_load(policy), *_holds(policy, steps)]
+    warnings = [*doubts(policy), *_holds(policy, steps)]
     if not rate:
         warnings.append(
             "rate: the requests per second are not known, so no times can be reckoned: set `rate` in the policy, give "
@@ -230,15 +230,15 @@ def _overloaded(policy: ReleasePolicy) -> list[str]:
     ]
 
 
-def _unlike_load(policy: ReleasePolicy) -> list[str]:
+def _idle(policy: ReleasePolicy) -> list[str]:
     """A ladder at whose end a slower canary looks as fast as stable, because its pods have less to do."""
     last = policy.steps[-1].weight
     if load_ratio(last) >= 1 / COMPARABLE:
         return []
     return [
         f"steps: the ladder ends at {last} %, where a pod of the canary has {load_ratio(last):.2f} of the requests of "
-        "one of stable's: latency is shown to be non_inferior on idle pods, and a slower version may pass; end the "
-        "ladder at 50 %, where the load is equal"
+        "one of stable's: latency would be shown to be non_inferior on idle pods, and a slower version pass; end "
+        "the ladder at 50 %, where the load is equal"
     ]
 
 

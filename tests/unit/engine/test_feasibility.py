@@ -126,9 +126,9 @@ def test_a_ladder_whose_canary_has_more_load_per_pod_is_refused() -> None:
     assert "end the ladder at 60 % or below" in problem
 
 
-def test_a_ladder_that_ends_on_idle_pods_is_doubted() -> None:
-    warnings = reckoned(a_policy(steps=[{"weight": 5}, {"weight": 10}])).warnings
-    assert any("the ladder ends at 10 %, where a pod of the canary has 0.11" in warning for warning in warnings)
+def test_a_ladder_that_ends_on_idle_pods_is_refused() -> None:
+    problems = reckoned(a_policy(steps=[{"weight": 5}, {"weight": 10}])).problems
+    assert any("the ladder ends at 10 %, where a pod of the canary has 0.11" in problem for problem in problems)
 
 
 def test_what_a_failing_canary_costs_is_noted() -> None:
