@@ -32,6 +32,7 @@ gates:
   quality: {prompts: prompts/arithmetic.jsonl, margin: 0.3, floor: 0.6, concurrency: 4}
   errors: {margin: 0.1}
   latency: {margin: 0.1}
+  fidelity: {prompts: 5}
 tick: 5s
 max_hold: 5m
 soak: 20s

@@ -92,6 +92,7 @@ async def killed_in(task: str, run: DagRun) -> AsyncIterator[DagRun]:
     pytest.fail(f"{task} never came to its end unharmed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_release_killed_before_any_of_its_calls_ends_the_same(name: str) -> None:
     behaviour, weights, phase = SCENARIOS[name]
