@@ -33,7 +33,9 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 @app.command()
 def lint(
-    files: Annotated[list[Path] | None, typer.Argument(help="Policy files; none: all of SLUICE_RELEASES")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Policy files, or folders of them; none: all of SLUICE_RELEASES")
+    ] = None,
     rate: Annotated[
         float | None, typer.Option(min=0, help="Users' requests per second; none: the policy's, or measured")
     ] = None,
@@ -44,12 +46,18 @@ def lint(
 ) -> None:
     """Check policies and whether they can work; every mistake with file, line and remedy. Warnings do not fail."""
     where = settings.read()
-    chosen = files or sorted(where.releases.glob("*.yaml"))
-    if not chosen:
-        raise BadInput(f"{where.releases}: holds no policy (*.yaml); name a file, or set SLUICE_RELEASES")
+    chosen = [path for named in files or [where.releases] for path in _policies_in(named)]
     results = [_lint(path, where, rate, base_rate, slow_rate) for path in chosen]
     if not all(results):
         raise typer.Exit(1)
+
+
+def _policies_in(named: Path) -> list[Path]:
+    """A folder's policies, or the file itself. Raises BadInput for a folder without any."""
+    found = sorted(named.glob("*.yaml")) if named.is_dir() else [named]
+    if not found:
+        raise BadInput(f"{named}: holds no policy (*.yaml); name a file, or a folder of them, or set SLUICE_RELEASES")
+    return found
 
 
 def _lint(path: Path, where: settings.Settings, rate: float | None, base_rate: float, slow_rate: float) -> bool:
@@ -142,13 +150,13 @@ async def _past(where: settings.Settings, chosen: policy.ReleasePolicy) -> Seque
 
 @app.command()
 def replay(
-    model: str,
-    release: Annotated[str | None, typer.Argument(help="A release's id; none: the latest")] = None,
+    name: Annotated[str, typer.Argument(metavar="MODEL|RELEASE", help="A model, or a release's id")],
+    release: Annotated[str | None, typer.Argument(help="A release of the model; none: the latest")] = None,
 ) -> None:
     """Compute every verdict of a release again from the ledger, and compare: they must be identical."""
     from sluice.engine.replay import replay as replayed
 
-    name, entries = asyncio.run(_entries(settings.read(), model, release))
+    name, entries = asyncio.run(_entries(settings.read(), name, release))
     found = replayed(entries)
     for one in found.compared:
         differences = "; ".join(tables.differences(one.recorded, one.recomputed))
@@ -160,8 +168,13 @@ def replay(
         raise typer.Exit(1)
 
 
-async def _entries(where: settings.Settings, model: str, release: str | None) -> tuple[str, Sequence[Entry]]:
+async def _entries(where: settings.Settings, name: str, release: str | None) -> tuple[str, Sequence[Entry]]:
+    """A release's id and entries, by the model's name, or by the id alone."""
     store = FsspecLedger(where.ledger)
+    model = name
+    if release is None:
+        owners = [each for each in await store.models() if name in await store.releases(each)]
+        model, release = (owners[0], name) if owners else (name, None)
     known = await store.releases(model)
     if not known or (release and release not in known):
         raise BadInput(

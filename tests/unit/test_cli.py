@@ -64,6 +64,14 @@ def test_without_files_all_releases_are_checked(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_stands_for_all_its_policies(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        changed(tmp_path, "prompts/", f"{PROJECT}/prompts/", name)
+    done = sluice("lint", str(tmp_path), ledger=tmp_path / "ledger")
+    assert done.returncode == 0
+    assert [f"{tmp_path / name}.yaml: {name}, ladder" in done.stdout for name in ("one", "two")] == [True, True]
+
+
 def test_an_unknown_rate_is_a_warning_that_says_what_to_set(tmp_path: Path) -> None:
     done = sluice("lint", str(SHIPPED), ledger=tmp_path)
     assert done.returncode == 0
@@ -176,6 +184,7 @@ async def test_a_release_is_replayed_to_identical_verdicts(tmp_path: Path) -> No
     *verdicts, last = done.stdout.splitlines()
     assert len(verdicts) > 5
     assert last == f"rel-1: {len(verdicts)} of {len(verdicts)} verdicts are identical"
+    assert sluice("replay", "rel-1", ledger=ledger).stdout == done.stdout
 
 
 async def test_a_verdict_that_was_changed_is_shown_with_its_numbers(tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ class FsspecLedger:
         """All entries in order, verified. Raises Refused if their chain is broken."""
         return await asyncio.to_thread(self._entries, self._folder(model, release))
 
+    async def models(self) -> Sequence[str]:
+        """All models that have releases."""
+        return await asyncio.to_thread(self._names, self._root)
+
     async def releases(self, model: str) -> Sequence[str]:
         """Release ids of a model, oldest first: they sort by time."""
         return await asyncio.to_thread(self._names, self._folder(model))
