@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 
@@ -10,8 +11,9 @@ from sluice.judge import Arm, Arms
 from sluice.judge.process import Design, RegressionProcess
 
 
-def likely_at_most(rate: float, repetitions: int) -> int:
-    """The 99.9 % quantile of Binomial(repetitions, rate)."""
+@cache
+def binomial(rate: float, repetitions: int, probability: float) -> int:
+    """The quantile of Binomial(repetitions, rate)."""
     log_terms = (
         math.lgamma(repetitions + 1)
         - math.lgamma(k + 1)
@@ -21,7 +23,12 @@ def likely_at_most(rate: float, repetitions: int) -> int:
         for k in range(repetitions + 1)
     )
     cumulated = itertools.accumulate(math.exp(term) for term in log_terms)
-    return next(k for k, total in enumerate(cumulated) if total >= 0.999)
+    return next((k for k, total in enumerate(cumulated) if total >= probability), repetitions)
+
+
+def likely_at_most(rate: float, repetitions: int) -> int:
+    """The 99.9 % quantile of Binomial(repetitions, rate)."""
+    return binomial(rate, repetitions, 0.999)
 
 
 def arm(rng: np.random.Generator, requests: int, rate: float) -> Arm:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from functools import cache
@@ -17,6 +16,7 @@ from benchmarks.judge.runner import Columns, run
 from benchmarks.judge.streams import ERRORS, MIX, SLOW, Draw, bursts, independent
 from sluice.engine.gates import Calibration
 from sluice.judge import Dispersion
+from tests.unit.judge.simulation import binomial
 
 SEED = 11
 NAMED = {cell.name: cell for cell in cells()}
@@ -27,21 +27,6 @@ def simulate(name: str, repetitions: int) -> Columns:
     """One cell in this process."""
     cell = NAMED[name]
     return run([cell], SEED, math.ceil(repetitions / cell.share), processes=1)[name]
-
-
-@cache
-def binomial(rate: float, repetitions: int, probability: float) -> int:
-    """The quantile of Binomial(repetitions, rate)."""
-    log_terms = (
-        math.lgamma(repetitions + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(repetitions - k + 1)
-        + k * math.log(rate)
-        + (repetitions - k) * math.log1p(-rate)
-        for k in range(repetitions + 1)
-    )
-    cumulated = itertools.accumulate(math.exp(term) for term in log_terms)
-    return next((k for k, total in enumerate(cumulated) if total >= probability), repetitions)
 
 
 def at_most(rate: float, repetitions: int) -> int:
