@@ -8,6 +8,7 @@ SERVING_FAULT, refused unless SERVING_ALLOW_FAULTS=1:
     hang:SHARE           this share of requests never gets a token and runs into its deadline
     hang_after:N:SHARE   the same, but not the first N user requests and what comes before them
     slow:FACTOR          every token comes FACTOR times as late as it would
+    slow_after:N:FACTOR  the same, once user request N + 1 has arrived
     late:SECONDS         every token comes SECONDS later, and so the first one does
     never_ready          /readyz stays 503
     crash_after:N        the process ends with exit code 1 when user request N + 1 arrives
@@ -25,8 +26,8 @@ from enum import Enum
 from serving.text import TextAssembler
 
 USAGE = (
-    "use error:SHARE, error_after:N:SHARE, wrong:SHARE, hang:SHARE, hang_after:N:SHARE, slow:FACTOR, late:SECONDS, "
-    "never_ready or crash_after:N"
+    "use error:SHARE, error_after:N:SHARE, wrong:SHARE, hang:SHARE, hang_after:N:SHARE, slow:FACTOR, "
+    "slow_after:N:FACTOR, late:SECONDS, never_ready or crash_after:N"
 )
 
 
@@ -71,6 +72,8 @@ class Fault:
                 return cls(late_seconds=_number(text, seconds, 0, 3600))
             case ["slow", factor]:
                 return cls(slow_factor=_number(text, factor, 1, 1000))
+            case ["slow_after", count, factor]:
+                return cls(spared=_count(text, count), slow_factor=_number(text, factor, 1, 1000))
             case ["never_ready"]:
                 return cls(never_ready=True)
             case ["crash_after", count]:
@@ -110,6 +113,8 @@ class Drill:
 
     def delay_seconds(self, elapsed_seconds: float) -> float:
         """How much later than now a token is shown that took `elapsed_seconds`."""
+        if 0 < self.fault.spared >= self._user_requests:
+            return 0.0
         return (self.fault.slow_factor - 1) * elapsed_seconds + self.fault.late_seconds
 
 

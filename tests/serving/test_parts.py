@@ -182,6 +182,15 @@ def test_slow_drill_shows_a_token_a_factor_later() -> None:
     assert Drill(Fault.parse(""), random.Random(1)).delay_seconds(0.2) == 0
 
 
+def test_slow_after_begins_with_the_user_request_after_those_that_are_spared() -> None:
+    drill = Drill(Fault.parse("slow_after:1:3"), random.Random(1))
+    delays = []
+    for user in (True, False, True):
+        drill.arrival(user=user)
+        delays.append(drill.delay_seconds(0.2))
+    assert delays == [0, 0, pytest.approx(0.4)]
+
+
 def test_late_drill_shows_every_token_as_much_later() -> None:
     drill = Drill(Fault.parse("late:1.5"), random.Random(1))
     assert [drill.delay_seconds(elapsed) for elapsed in (0.0, 7.0)] == [1.5, 1.5]
