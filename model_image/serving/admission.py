@@ -35,6 +35,10 @@ class Admission:
         self._running: set[Job] = set()
         self._waiting: deque[Job] = deque()
 
+    def most_tokens(self, prompt_tokens: int) -> int:
+        """The most that an answer to such a prompt can have in context and cache; below 1 if it cannot have any."""
+        return min(self._context_tokens, self._cache_pages * self._page_tokens) - prompt_tokens
+
     @property
     def running(self) -> int:
         return len(self._running)

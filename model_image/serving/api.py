@@ -15,6 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.ask import Arrival
 from serving.contract import api_digest
 from serving.errors import ApiError, BadRequest
 from serving.generation import Ending
@@ -83,8 +84,14 @@ def create_app(service: Service) -> ASGIApp:
 
     @app.post("/v1/completions")
     async def completions(body: CompletionRequest, request: Request) -> Response:
-        run = service.submit(body, _traffic(request), request.scope[_ARRIVED])
-        wire = Wire(run.id, service.settings.model_id, int(time.time()))
+        arrival = _arrival(request, "completions", body.stream)
+        try:
+            service.check_model(body.model)
+            ask = body.ask()
+        except ApiError as error:
+            raise service.refuse_unread(arrival, error) from None
+        run = service.submit(ask, arrival)
+        wire = Wire(f"cmpl-{run.id}", service.settings.model_id, int(time.time()))
         watch = asyncio.create_task(_cancel_when_gone(request, run))
         await run.generation.first_token()
         if body.stream and service.problem(run) is None:
@@ -125,8 +132,9 @@ async def _completion(service: Service, run: Run, wire: Wire, text: str) -> Resp
     return JSONResponse(await run.body(wire, text))
 
 
-def _traffic(request: Request) -> str:
-    return "synthetic" if PROBE_HEADER in request.headers else "user"
+def _arrival(request: Request, interface: str, stream: bool = False) -> Arrival:
+    traffic = "synthetic" if PROBE_HEADER in request.headers else "user"
+    return Arrival(request.scope[_ARRIVED], interface, traffic, stream)
 
 
 def _error(error: ApiError) -> Response:
@@ -140,10 +148,6 @@ def _add_errors(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
-        traffic = _traffic(request)
-        service.refuse_unread(traffic)
-        if (refusal := service.closed_to(traffic)) is not None:
-            return _error(refusal)
         detail = error.errors()[0]
         # The location starts with "body"; without a field after it the body itself is not what it should be.
         path = ".".join(str(part) for part in detail["loc"][1:] if not isinstance(part, int))
@@ -152,7 +156,8 @@ def _add_errors(app: FastAPI, service: Service) -> None:
             if detail["type"] == "json_invalid"
             else detail["msg"].removeprefix("Value error, ")
         )
-        return _error(BadRequest(f"{path or 'body'}: {message}", code="invalid_value", parameter=path or None))
+        wrong = BadRequest(f"{path or 'body'}: {message}", code="invalid_value", parameter=path or None)
+        return _error(service.refuse_unread(_arrival(request, request.url.path.rsplit("/", 1)[-1]), wrong))
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:

@@ -21,7 +21,6 @@ from transformers.utils import logging
 from serving.config import Settings
 from serving.engine import EngineDead, Progress, Sampling, Scores
 from serving.model_dir import ModelDirError
-from serving.protocol import GREEDY_BELOW_TEMPERATURE
 from serving.scoring import Scorer
 
 PAGE_TOKENS = {"cpu": 16, "cuda": 256}
@@ -33,6 +32,8 @@ _STOP_SECONDS = 5
 
 class BatchingEngine:
     """A loaded model that generates; made by `load`, ready after `warm_up`."""
+
+    honours_seed = False
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
         defaults = model.generation_config
@@ -131,7 +132,7 @@ class BatchingEngine:
         self._manager.stop(block=True, timeout=_STOP_SECONDS, hard_stop=True)
 
     def _add(self, request_id: str, prompt: list[int], max_tokens: int, sampling: Sampling, *, streaming: bool) -> None:
-        greedy = sampling.temperature < GREEDY_BELOW_TEMPERATURE
+        greedy = sampling.greedy
         accepted = self._manager.add_request(
             prompt,
             request_id=request_id,

@@ -1,28 +1,35 @@
 """The server's configuration: one frozen object, read once from the environment, every mistake named with its remedy.
 
-MODEL_DIR, MODEL_ID, REVISION, VERSION, HOST and PORT have no prefix; every other field is SERVING_<FIELD>. An unknown
-SERVING_* variable is refused: a misspelt setting must not become a silent default.
+MODEL_DIR, MODEL_ID, REVISION, VERSION, HOST, PORT and OTEL_EXPORTER_OTLP_ENDPOINT have no prefix; every other field is
+SERVING_<FIELD>. An unknown SERVING_* variable is refused: a misspelt setting must not become a silent default.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 PREFIX = "SERVING_"
-UNPREFIXED = frozenset({"model_dir", "model_id", "revision", "version", "host", "port"})
+UNPREFIXED = frozenset({"model_dir", "model_id", "revision", "version", "host", "port", "otel_exporter_otlp_endpoint"})
 
 
 class ConfigError(Exception):
     """The environment does not describe a server; the message names the variable and what would be right."""
 
 
-def _integers(value: object) -> object:
+def _separated(value: object) -> object:
     return tuple(value.split(",")) if isinstance(value, str) else value
 
 
-Bounds = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_integers)]
+Bounds = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_separated)]
+Edges = Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], BeforeValidator(_separated)]
+
+# fmt: off
+TIME_BUCKETS_SECONDS = (
+    .005, .01, .02, .03, .05, .075, .1, .15, .2, .25, .3, .4, .5, .75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120,
+)
+# fmt: on
 
 
 class Settings(BaseModel):
@@ -42,6 +49,16 @@ class Settings(BaseModel):
     port: int = Field(8000, ge=0, le=65535)
     """0 takes a free port; the log line "listening on" says which."""
 
+    engine: Literal["auto", "batching", "generate"] = "auto"
+    """`batching` runs requests together, `generate` one after the other; `auto` batches a model that can be batched."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the weights in memory; `auto`: float32 on a CPU, on a GPU what the revision's config says."""
+    max_new_tokens: int = Field(2048, ge=1)
+    """The most that a request may ask for, and what it gets if it does not say, as far as the context holds it."""
+    temperature: float | None = Field(None, ge=0, le=2)
+    """Of a request that names none; None: as the model's generation_config says, greedy if it does not sample."""
+    top_p: float | None = Field(None, gt=0, le=1)
+    """The same."""
     kv_cache_tokens: int = Field(16384, ge=16)
     """Tokens, prompts and answers of all running requests together, that the KV cache holds."""
     max_batch_tokens: int = Field(512, ge=1)
@@ -60,10 +77,24 @@ class Settings(BaseModel):
     """Upper bounds, in tokens, of the prompt classes in metrics."""
     output_classes: Bounds = (32, 128)
     """Upper bounds, in tokens, of the output classes in metrics."""
+    time_buckets_seconds: Edges = TIME_BUCKETS_SECONDS
+    """Edges of all histograms of times; a limit that somebody judges by must be one of them."""
+    stall_seconds: float = Field(5, gt=0)
+    """A stream without a token for so long, after its first, is counted as stalled."""
     long_tokens: int = Field(1024, ge=1)
     """An answer of more tokens is counted as `long`."""
     probes_only: bool = False
     """Refuse every request without the header x-sluice-probe, so that a drill cannot answer a user."""
+    api_key: str = Field("", repr=False)
+    """If set, requests need it as a bearer token; probes and metrics do not."""
+    api_key_file: Path | None = None
+    """A file that holds it, instead."""
+    ui: bool = True
+    """Serve the page for people at /ui. Its libraries cost seconds at the start and some hundred MB."""
+    log_prompts: bool = False
+    """Put prompts and answers into the log, which nobody wants by accident."""
+    otel_exporter_otlp_endpoint: str = ""
+    """Where spans go by OTLP over HTTP, e.g. http://otel-collector:4318; "": nowhere."""
     threads: int = Field(1, ge=1)
     """CPU threads of torch. Never more than the CPU limit: spinning threads make latency erratic."""
     fault: str = ""
@@ -71,11 +102,11 @@ class Settings(BaseModel):
     allow_faults: bool = False
     """Without it `fault` is refused."""
 
-    @field_validator("prompt_classes", "output_classes")
+    @field_validator("prompt_classes", "output_classes", "time_buckets_seconds")
     @classmethod
-    def _ascending(cls, bounds: tuple[int, ...]) -> tuple[int, ...]:
+    def _ascending(cls, bounds: tuple[float, ...]) -> tuple[float, ...]:
         if not bounds or list(bounds) != sorted(set(bounds)):
-            raise ValueError("token bounds must rise, like 32,128")
+            raise ValueError("the numbers must rise, like 32,128")
         return bounds
 
     @classmethod

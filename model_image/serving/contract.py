@@ -5,7 +5,6 @@ from typing import Any
 
 from serving.engine import Engine, Sampling
 from serving.model_dir import FileDigests, json_digest, text_digest
-from serving.protocol import GREEDY_BELOW_TEMPERATURE
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def _template_digest(template: str | dict[str, str] | None) -> str | None:
 
 
 def _sampling(defaults: Sampling) -> dict[str, float | bool]:
-    sampled = defaults.temperature >= GREEDY_BELOW_TEMPERATURE
+    sampled = not defaults.greedy
     return {"temperature": float(defaults.temperature), "top_p": float(defaults.top_p), "do_sample": sampled}
 
 

@@ -6,6 +6,9 @@ from typing import Protocol
 
 from tokenizers import Tokenizer
 
+GREEDY_BELOW_TEMPERATURE = 0.01
+"""Temperatures below this are greedy: dividing logits by less overflows."""
+
 
 class EngineDead(Exception):
     """The engine cannot generate any more; only a new process helps."""
@@ -13,10 +16,16 @@ class EngineDead(Exception):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens; a temperature below `protocol.GREEDY_BELOW_TEMPERATURE` means the most likely one."""
+    """How to choose tokens; a temperature below `GREEDY_BELOW_TEMPERATURE` means the most likely one."""
 
     temperature: float
     top_p: float
+    seed: int | None = None
+    """Only for engines that honour it."""
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature < GREEDY_BELOW_TEMPERATURE
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class Engine(Protocol):
     page_tokens: int
     dtype: str
     default_sampling: Sampling
+    honours_seed: bool
+    """Whether the same seed gives the same answer; one that runs requests together has one randomness for all."""
     stop_tokens: frozenset[int]
     """Tokens that end an answer by themselves."""
     chat_template: str | dict[str, str] | None

@@ -20,16 +20,17 @@ class Ending(StrEnum):
 
 
 COMPLETE = frozenset({Ending.STOP, Ending.LENGTH})
+_CODES = {Ending.DEADLINE: "deadline_exceeded", Ending.FAILED: "generation_failed"}
 
 
 class Generation:
     """`deliver` and `end` are called by the engine's side, the rest by the one coroutine that answers the client."""
 
     def __init__(
-        self, assembler: TextAssembler, on_first_token: Callable[[], None], on_end: Callable[[Ending], None]
+        self, assembler: TextAssembler, on_tokens: Callable[[], None], on_end: Callable[[Ending], None]
     ) -> None:
         self._assembler = assembler
-        self._on_first_token = on_first_token
+        self._on_tokens = on_tokens
         self._on_end = on_end
         self._text = ""
         self._shown: list[str] = []
@@ -46,10 +47,9 @@ class Generation:
             self.end(Ending.FAILED, progress.error)
             return
         new = progress.tokens[self.completion_tokens :]
-        first = not self._tokens and bool(new)
         self._tokens += new
-        if first:
-            self._on_first_token()
+        if new:
+            self._on_tokens()
         self._show(self._assembler.push(new))
         if self._assembler.stopped:
             self.end(Ending.STOP)
@@ -60,7 +60,17 @@ class Generation:
 
     def answer(self, prompt: str) -> CompleteAnswer:
         """All of an answer that is complete."""
-        return CompleteAnswer(prompt, "".join(self._shown), self._tokens, self.ending is Ending.LENGTH)
+        return CompleteAnswer(prompt, self.shown, self._tokens, self.ending is Ending.LENGTH)
+
+    @property
+    def shown(self) -> str:
+        """The text so far."""
+        return "".join(self._shown)
+
+    @property
+    def code(self) -> str:
+        """Of the error that the ending means to the client; "" if it means none."""
+        return _CODES.get(self.ending, "") if self.ending is not None else ""
 
     def _show(self, text: str) -> None:
         self._text += text

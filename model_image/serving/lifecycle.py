@@ -100,7 +100,7 @@ async def _run(settings: Settings, drill: Drill, listener: socket.socket, starte
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    service = Service(settings, Metrics(settings.revision, settings.version), drill)
+    service = Service(settings, Metrics(settings.revision, settings.version, settings.time_buckets_seconds), drill)
     server = Server(
         uvicorn.Config(
             create_app(service),

@@ -19,15 +19,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.utils import floatToGoString
 
 from serving.answer_events import EVENTS
+from serving.config import TIME_BUCKETS_SECONDS
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
-
-# fmt: off
-BUCKETS_SECONDS = (
-    .005, .01, .02, .03, .05, .075, .1, .15, .2, .25, .3, .4, .5, .75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120,
-)
-# fmt: on
-_EDGES = tuple((edge, str(floatToGoString(edge))) for edge in BUCKETS_SECONDS)  # type: ignore[no-untyped-call]
 UNCLASSIFIED = "unknown"
 """Prompt class of requests that were refused before their prompt was read."""
 _VERSION = ("revision", "version")
@@ -56,12 +50,13 @@ class UnderWay(NamedTuple):
 class Metrics:
     """The server's series, in a registry of their own."""
 
-    def __init__(self, revision: str, version: str) -> None:
+    def __init__(self, revision: str, version: str, buckets_seconds: Sequence[float] = TIME_BUCKETS_SECONDS) -> None:
         self._version = (revision, version)
+        self._edges = tuple((edge, str(floatToGoString(edge))) for edge in buckets_seconds)  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
 
         def histogram(name: str, text: str, labels: Sequence[str]) -> Histogram:
-            return Histogram(name, text, labels, buckets=BUCKETS_SECONDS, registry=registry)
+            return Histogram(name, text, labels, buckets=buckets_seconds, registry=registry)
 
         self._started = Counter("serving_requests_started", "Requests that arrived", _REQUEST, registry=registry)
         self._finished = Counter(
@@ -73,6 +68,21 @@ class Metrics:
         )
         self._tpot = histogram(
             "serving_time_per_output_token_seconds", "(duration - TTFT) / (tokens - 1)", (*_REQUEST, "output_class")
+        )
+        self._queue = histogram(
+            "serving_queue_seconds", "Arrival to the engine, or to the end of a request that never got there", _REQUEST
+        )
+        self._broken = Counter(
+            "serving_streams_broken",
+            "Streams that ended before their answer did (cut), or had a long pause (stalled)",
+            (*_REQUEST, "how"),
+            registry=registry,
+        )
+        self._refused = Counter(
+            "serving_requests_refused",
+            "Requests that were not admitted",
+            (*_VERSION, "traffic", "code"),
+            registry=registry,
         )
         self._prompt_tokens = Counter("serving_prompt_tokens", "Tokens of started prompts", _REQUEST, registry=registry)
         self._output_tokens = Counter("serving_output_tokens", "Tokens generated", _REQUEST, registry=registry)
@@ -117,6 +127,17 @@ class Metrics:
         """`reason` is stop, length, cancelled, deadline, failed or refused."""
         self._finished.labels(*self._version, traffic, prompt_class, reason).inc()
 
+    def refused(self, traffic: str, code: str) -> None:
+        """`code` is the error's that the client was told, like queue_full."""
+        self._refused.labels(*self._version, traffic, code).inc()
+
+    def queued(self, traffic: str, prompt_class: str, seconds: float) -> None:
+        self._queue.labels(*self._version, traffic, prompt_class).observe(seconds)
+
+    def stream_broken(self, traffic: str, prompt_class: str, how: str) -> None:
+        """`how` is cut or stalled."""
+        self._broken.labels(*self._version, traffic, prompt_class, how).inc()
+
     def tokens(self, traffic: str, prompt_class: str, prompt: int, output: int) -> None:
         self._prompt_tokens.labels(*self._version, traffic, prompt_class).inc(prompt)
         self._output_tokens.labels(*self._version, traffic, prompt_class).inc(output)
@@ -138,16 +159,15 @@ class Metrics:
         """
         self._running.labels(*self._version).set(running)
         self._waiting.labels(*self._version).set(waiting)
-        longer = Tally(labels for request in under_way for labels in _exceeded(request))
+        longer = Tally(labels for request in under_way for labels in self._exceeded(request))
         self._once_longer.update(longer)
         for labels in self._once_longer:
             self._running_longer.labels(*self._version, *labels).set(longer[labels])
         return generate_latest(self._registry)
 
-
-def _exceeded(request: UnderWay) -> Iterator[tuple[str, ...]]:
-    """Labels of the edges that a request is older than, written as the histograms write them."""
-    for metric in ("e2e",) if request.has_token else ("ttft", "e2e"):
-        for edge, edge_label in _EDGES:
-            if request.age_seconds > edge:
-                yield request.traffic, request.prompt_class, metric, edge_label
+    def _exceeded(self, request: UnderWay) -> Iterator[tuple[str, ...]]:
+        """Labels of the edges that a request is older than, written as the histograms write them."""
+        for metric in ("e2e",) if request.has_token else ("ttft", "e2e"):
+            for edge, edge_label in self._edges:
+                if request.age_seconds > edge:
+                    yield request.traffic, request.prompt_class, metric, edge_label

@@ -5,11 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from serving.ask import Ask
 from serving.errors import BadRequest
-
-GREEDY_BELOW_TEMPERATURE = 0.01
-"""Temperatures below this are greedy: dividing logits by less overflows."""
-
 
 _TOGETHER = (
     "echo, logprobs (0 to 5) and max_tokens 0 are possible only together, and without stream: they ask for the "
@@ -68,9 +65,18 @@ class CompletionRequest(BaseModel):
         if wrong is not None:
             raise BadRequest(f"{wrong}: {_TOGETHER}", code="invalid_value", parameter=wrong)
 
-    @property
-    def stop_strings(self) -> list[str]:
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+    def ask(self) -> Ask:
+        """What it asks of the model. Raises BadRequest."""
+        self.check()
+        return Ask(
+            prompt=self.prompt,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            logprobs=self.logprobs,
+            echo=self.echo,
+        )
 
 
 class Wire:

@@ -17,13 +17,15 @@ from tokenizers import Encoding
 
 from serving.admission import Admission
 from serving.answer_events import events
+from serving.ask import Arrival, Ask
 from serving.config import Settings
 from serving.engine import Engine, EngineDead, Progress, Sampling, Scores
 from serving.fault import Act, Drill, WrongText
 from serving.generation import COMPLETE, Ending, Generation
 from serving.logprobs import legacy_logprobs
 from serving.metrics import Metrics, UnderWay, size_class
-from serving.protocol import CompletionRequest, Wire
+from serving.outcome import Outcome
+from serving.protocol import Wire
 from serving.text import TextAssembler
 
 
@@ -38,7 +40,7 @@ class Host(Protocol):
 
     def opened(self, run: "Run") -> None: ...
 
-    def closed(self, run: "Run") -> None: ...
+    def closed(self, run: "Run", outcome: Outcome) -> None: ...
 
 
 class Run:
@@ -48,29 +50,35 @@ class Run:
         self,
         host: Host,
         engine: Engine,
-        request: CompletionRequest,
+        ask: Ask,
+        max_tokens: int,
         prompt: Encoding,
+        arrival: Arrival,
         labels: tuple[str, str],
         act: Act,
     ) -> None:
-        self.id = f"cmpl-{uuid.uuid4().hex}"
+        self.id = uuid.uuid4().hex
         self.prompt_tokens = len(prompt)
-        self.tokens = len(prompt) + request.max_tokens
+        self.tokens = len(prompt) + max_tokens
         self._host = host
         self._engine = engine
-        self._request = request
+        self._ask = ask
+        self._max_tokens = max_tokens
         self._prompt = prompt
+        self._arrival = arrival
         self._labels = labels
         self._act = act
         self._engine_knows = False
-        self._first_token_seconds: float | None = None
+        self._handed_over: float | None = None
+        self._first_token: float | None = None
+        self._last_token = 0.0
+        self._stalled = False
         self._loop = asyncio.get_running_loop()
-        assembler = (WrongText if act is Act.WRONG else TextAssembler)(engine.tokenizer, request.stop_strings)
-        self.generation = Generation(assembler, self._on_first_token, self._on_end)
+        assembler = (WrongText if act is Act.WRONG else TextAssembler)(engine.tokenizer, ask.stop)
+        self.generation = Generation(assembler, self._on_tokens, self._on_end)
 
-    def begin(self, arrived: float) -> None:
-        """Start the clock and stand in line; `arrived` is a time of the host's clock."""
-        self._arrived = arrived
+    def begin(self) -> None:
+        """Start the clock and stand in line."""
         left = self._host.settings.request_deadline_seconds - self._elapsed_seconds()
         self._deadline = self._loop.call_later(left, self.generation.end, Ending.DEADLINE)
         self._host.metrics.admitted(*self._labels)
@@ -79,6 +87,8 @@ class Run:
 
     def start(self) -> None:
         """Called by the admission when it is this request's turn."""
+        self._handed_over = self._host.clock()
+        self._host.metrics.queued(*self._labels, self._handed_over - self._arrival.at)
         if self._act is Act.HANG:
             return
         try:
@@ -89,19 +99,20 @@ class Run:
 
     def under_way(self) -> UnderWay:
         """The request as it is at this moment."""
-        return UnderWay(*self._labels, self._elapsed_seconds(), self._first_token_seconds is not None)
+        return UnderWay(*self._labels, self._elapsed_seconds(), self._first_token is not None)
 
     async def body(self, wire: Wire, text: str) -> dict[str, Any]:
         """The whole answer of a request that is complete, as the client gets it."""
         return wire.completion(text, str(self.generation.ending), self.prompt_tokens, self.generation.completion_tokens)
 
     def _hand_to_engine(self) -> None:
-        request, defaults = self._request, self._engine.default_sampling
+        ask, defaults = self._ask, self._engine.default_sampling
         sampling = Sampling(
-            temperature=defaults.temperature if request.temperature is None else request.temperature,
-            top_p=defaults.top_p if request.top_p is None else request.top_p,
+            temperature=defaults.temperature if ask.temperature is None else ask.temperature,
+            top_p=defaults.top_p if ask.top_p is None else ask.top_p,
+            seed=ask.seed,
         )
-        self._engine.submit(self.id, self._prompt.ids, request.max_tokens, sampling, self._deliver)
+        self._engine.submit(self.id, self._prompt.ids, self._max_tokens, sampling, self._deliver)
 
     def _deliver(self, progress: Progress) -> None:
         if progress.finished:
@@ -117,38 +128,68 @@ class Run:
             news()
 
     def _elapsed_seconds(self) -> float:
-        return self._host.clock() - self._arrived
+        return self._host.clock() - self._arrival.at
 
-    def _on_first_token(self) -> None:
-        self._first_token_seconds = self._elapsed_seconds()
-        self._host.metrics.first_token(*self._labels, self._first_token_seconds)
+    def _on_tokens(self) -> None:
+        now = self._host.clock()
+        if self._first_token is None:
+            self._first_token = now
+            self._host.metrics.first_token(*self._labels, now - self._arrival.at)
+        elif now - self._last_token > self._host.settings.stall_seconds:
+            self._stalled = True
+        self._last_token = now
 
     def _on_end(self, ending: Ending) -> None:
         self._deadline.cancel()
         if self._engine_knows:
             self._engine.cancel(self.id)
-        self._count(ending)
+        now = self._host.clock()
+        self._count(ending, now - self._arrival.at)
         self._host.admission.leave(self)
-        self._host.closed(self)
+        self._host.closed(self, self._outcome(ending, now))
 
-    def _count(self, ending: Ending) -> None:
-        metrics, produced, elapsed = self._host.metrics, self.generation.completion_tokens, self._elapsed_seconds()
+    def _outcome(self, ending: Ending, now: float) -> Outcome:
+        return Outcome(
+            id=self.id,
+            arrival=self._arrival,
+            reason=ending,
+            ended=now,
+            handed_over=self._handed_over,
+            first_token=self._first_token,
+            prompt_tokens=self.prompt_tokens,
+            output_tokens=self.generation.completion_tokens,
+            code=self.generation.code,
+            ask=self._ask,
+            text=self.generation.shown,
+        )
+
+    def _count(self, ending: Ending, elapsed: float) -> None:
+        metrics, produced = self._host.metrics, self.generation.completion_tokens
         metrics.finished(*self._labels, ending)
         metrics.tokens(*self._labels, self.prompt_tokens, produced)
         metrics.ended(*self._labels, elapsed)
-        if self._first_token_seconds is None:
+        if self._handed_over is None:
+            metrics.queued(*self._labels, elapsed)
+        if self._first_token is None:
             metrics.first_token(*self._labels, elapsed)
         if ending in COMPLETE:
             self._count_answer(produced, elapsed)
+        if self._arrival.stream and self._first_token is not None:
+            self._count_breaks(ending)
+
+    def _count_breaks(self, ending: Ending) -> None:
+        if self._stalled or self._host.clock() - self._last_token > self._host.settings.stall_seconds:
+            self._host.metrics.stream_broken(*self._labels, "stalled")
+        if ending not in COMPLETE:
+            self._host.metrics.stream_broken(*self._labels, "cut")
 
     def _count_answer(self, produced: int, elapsed: float) -> None:
         metrics, settings = self._host.metrics, self._host.settings
-        metrics.answered(*self._labels, events(self.generation.answer(self._request.prompt), settings.long_tokens))
-        if self._first_token_seconds is not None and produced >= 2:
+        metrics.answered(*self._labels, events(self.generation.answer(self._ask.prompt), settings.long_tokens))
+        if self._first_token is not None and produced >= 2:
             output_class = size_class(produced, settings.output_classes)
-            metrics.per_output_token(
-                *self._labels, output_class, (elapsed - self._first_token_seconds) / (produced - 1)
-            )
+            first = self._first_token - self._arrival.at
+            metrics.per_output_token(*self._labels, output_class, (elapsed - first) / (produced - 1))
 
 
 class Scoring(Run):
@@ -161,10 +202,10 @@ class Scoring(Run):
         # Naming every token of a long text takes long enough to make other coroutines late: a thread.
         tokens, tokenizer = self._scores.tokens, self._engine.tokenizer
         logprobs = await asyncio.to_thread(legacy_logprobs, tokenizer, self._prompt, tokens)
-        return wire.completion(self._request.prompt, str(self.generation.ending), self.prompt_tokens, 0, logprobs)
+        return wire.completion(self._ask.prompt, str(self.generation.ending), self.prompt_tokens, 0, logprobs)
 
     def _hand_to_engine(self) -> None:
-        self._engine.score(self.id, self._prompt.ids, self._request.logprobs or 0, self._deliver_scores)
+        self._engine.score(self.id, self._prompt.ids, self._ask.logprobs or 0, self._deliver_scores)
 
     def _deliver_scores(self, scores: Scores) -> None:
         self._engine_knows = False

@@ -3,21 +3,22 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
 from serving.admission import Admission
+from serving.ask import Arrival, Ask
 from serving.config import Settings
 from serving.contract import Contract
-from serving.engine import Engine
-from serving.errors import ApiError, DeadlineExceeded, GenerationFailed, Unavailable, UnknownModel
+from serving.engine import Engine, Sampling
+from serving.errors import ApiError, BadRequest, DeadlineExceeded, GenerationFailed, Unavailable, UnknownModel
 from serving.fault import Act, Drill
 from serving.generation import Ending
 from serving.metrics import UNCLASSIFIED, Metrics, size_class
 from serving.model_dir import FileDigests
-from serving.protocol import CompletionRequest
+from serving.outcome import Listener, Outcome
 from serving.run import Run, Scoring
 
 _CRASHED = 1
@@ -39,8 +40,14 @@ class Service:
     admission: Admission
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, drill: Drill, clock: Callable[[], float] = time.perf_counter
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        drill: Drill,
+        clock: Callable[[], float] = time.perf_counter,
+        listeners: Sequence[Listener] = (),
     ) -> None:
+        self._listeners = listeners
         self.settings = settings
         self.metrics = metrics
         self.drill = drill
@@ -77,35 +84,45 @@ class Service:
         """Why the process should be replaced; None if it should not."""
         return self.engine.failure if self.engine is not None else None
 
-    def submit(self, request: CompletionRequest, traffic: str, arrived: float) -> Run:
-        """Admit a request; raises an ApiError and counts it if it is not."""
-        if (refusal := self.closed_to(traffic)) is not None:
-            self.refuse_unread(traffic)
-            raise refusal
-        prompt_class = UNCLASSIFIED
-        reason = "refused"
-        act = self.drill.arrival(user=traffic == "user")
+    def submit(self, ask: Ask, arrival: Arrival) -> Run:
+        """Admit a request; raises an ApiError if it is not."""
+        self._refuse_if_closed(arrival)
+        act = self.drill.arrival(user=arrival.traffic == "user")
         if act is Act.CRASH:
             os._exit(_CRASHED)
+        prompt_class, reason = UNCLASSIFIED, "refused"
         try:
-            engine = self._engine_for(request)
-            request.check()
-            prompt = engine.tokenizer.encode(request.prompt)
+            engine = self._open_engine()
+            prompt = engine.tokenizer.encode(ask.prompt, add_special_tokens=ask.special_tokens)
             prompt_class = size_class(len(prompt), self.settings.prompt_classes)
-            self.admission.check(len(prompt), request.max_tokens)
+            max_tokens = self._max_tokens(ask, len(prompt))
+            self.admission.check(len(prompt), max_tokens)
+            self._check_most(max_tokens)
+            _check_seed(engine, ask)
             if act is Act.FAIL:
                 reason = Ending.FAILED
                 raise GenerationFailed("A drill failed this request.", code="injected_fault")
-        except ApiError:
-            self.metrics.started(traffic, prompt_class)
-            self.metrics.finished(traffic, prompt_class, reason)
+        except ApiError as error:
+            self._refuse(arrival, error, prompt_class, reason, ask)
             raise
-        self.metrics.started(traffic, prompt_class)
-        run = (Scoring if request.echo else Run)(self, engine, request, prompt, (traffic, prompt_class), act)
-        run.begin(arrived)
+        self.metrics.started(arrival.traffic, prompt_class)
+        kind = Scoring if ask.echo else Run
+        run = kind(self, engine, ask, max_tokens, prompt, arrival, (arrival.traffic, prompt_class), act)
+        run.begin()
         return run
 
-    def closed_to(self, traffic: str) -> ApiError | None:
+    def refuse_unread(self, arrival: Arrival, error: ApiError) -> ApiError:
+        """Count a request that is refused before its prompt is read; returns what to tell the client."""
+        error = self._closed_to(arrival.traffic) or error
+        self._refuse(arrival, error)
+        return error
+
+    def check_model(self, name: str | None) -> None:
+        """Raises UnknownModel if a request names another model than the one that is served."""
+        if name not in (None, self.settings.model_id):
+            raise UnknownModel(str(name), self.settings.model_id)
+
+    def _closed_to(self, traffic: str) -> ApiError | None:
         """Why requests of this traffic are refused whatever they ask for; None if they are not."""
         if not self.settings.probes_only or traffic != "user":
             return None
@@ -115,20 +132,16 @@ class Service:
         self._open_runs.add(run)
         self.idle.clear()
 
-    def closed(self, run: Run) -> None:
+    def closed(self, run: Run, outcome: Outcome) -> None:
         self._open_runs.discard(run)
         if not self._open_runs:
             self.idle.set()
+        self._tell(outcome)
 
     def abandon(self, reason: str) -> None:
         """Fail every request that has not ended."""
         for run in tuple(self._open_runs):
             run.generation.end(Ending.FAILED, reason)
-
-    def refuse_unread(self, traffic: str) -> None:
-        """Count a request that is refused before its prompt is read."""
-        self.metrics.started(traffic, UNCLASSIFIED)
-        self.metrics.finished(traffic, UNCLASSIFIED, "refused")
 
     def problem(self, run: Run) -> ApiError | None:
         """The error that a run ended with; None while it runs or if it is complete."""
@@ -156,13 +169,60 @@ class Service:
         under_way = [run.under_way() for run in self._open_runs]
         return self.metrics.exposition(self.admission.running, self.admission.waiting, under_way)
 
-    def _engine_for(self, request: CompletionRequest) -> Engine:
+    def _open_engine(self) -> Engine:
         if self.engine is None:
             raise Unavailable("The model is being loaded.", code="loading")
         if self.phase is Phase.REFUSING:
             raise Unavailable("The server is shutting down.", code="draining")
         if (failure := self.engine.failure) is not None:
             raise Unavailable(f"The engine is dead: {failure}", code="engine_dead")
-        if request.model not in (None, self.settings.model_id):
-            raise UnknownModel(str(request.model), self.settings.model_id)
         return self.engine
+
+    def _max_tokens(self, ask: Ask, prompt_tokens: int) -> int:
+        if ask.max_tokens is not None:
+            return ask.max_tokens
+        return max(1, min(self.settings.max_new_tokens, self.admission.most_tokens(prompt_tokens)))
+
+    def _check_most(self, max_tokens: int) -> None:
+        if max_tokens > self.settings.max_new_tokens:
+            raise BadRequest(
+                f"max_tokens: {max_tokens} is more than this server gives, {self.settings.max_new_tokens}",
+                code="invalid_value",
+                parameter="max_tokens",
+            )
+
+    def _refuse_if_closed(self, arrival: Arrival) -> None:
+        if (refusal := self._closed_to(arrival.traffic)) is not None:
+            self._refuse(arrival, refusal)
+            raise refusal
+
+    def _refuse(
+        self,
+        arrival: Arrival,
+        error: ApiError,
+        prompt_class: str = UNCLASSIFIED,
+        reason: str = "refused",
+        ask: Ask | None = None,
+    ) -> None:
+        self.metrics.started(arrival.traffic, prompt_class)
+        self.metrics.finished(arrival.traffic, prompt_class, reason)
+        if reason == "refused":
+            self.metrics.refused(arrival.traffic, error.code)
+        self._tell(Outcome("", arrival, reason, self.clock(), code=error.code, ask=ask))
+
+    def _tell(self, outcome: Outcome) -> None:
+        for listener in self._listeners:
+            listener(outcome)
+
+
+def _check_seed(engine: Engine, ask: Ask) -> None:
+    """A promise that cannot be kept is refused; a greedy answer needs no seed."""
+    defaults = engine.default_sampling.temperature
+    sampling = Sampling(defaults if ask.temperature is None else ask.temperature, 1)
+    if ask.seed is not None and not sampling.greedy and not engine.honours_seed:
+        raise BadRequest(
+            "seed: requests run together here and share their randomness, so a seed cannot be honoured; "
+            "leave it out, or ask with temperature 0",
+            code="unsupported_value",
+            parameter="seed",
+        )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from random import Random
 
 from arithmetic.checkpoint import encode, new_tokenizer
+from serving.ask import Arrival
 from serving.config import Settings
 from serving.engine import Progress, Sampling, Scores
 from serving.fault import Drill, Fault
@@ -22,6 +23,7 @@ class HandEngine:
     page_tokens = 16
     dtype = "float32"
     default_sampling = Sampling(temperature=0, top_p=1)
+    honours_seed = False
     stop_tokens = frozenset({2})
     chat_template: str | dict[str, str] | None = None
     failure: str | None = None
@@ -74,7 +76,7 @@ class HandService(Service):
 
     def ask(self, prompt: str = "1+1=", **parameters: object) -> Run:
         request = CompletionRequest.model_validate({"prompt": prompt, "max_tokens": 8} | parameters)
-        return self.submit(request, "user", self.now)
+        return self.submit(request.ask(), Arrival(self.now, "completions", stream=request.stream))
 
     def metrics_text(self) -> str:
         return self.exposition().decode()

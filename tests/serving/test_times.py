@@ -10,8 +10,8 @@ from typing import Any
 from hand_driven import HandService
 from server_process import series
 
+from serving.config import TIME_BUCKETS_SECONDS
 from serving.generation import Ending
-from serving.metrics import BUCKETS_SECONDS
 from serving.run import Run
 
 HISTOGRAMS = {"ttft": "serving_time_to_first_token_seconds", "e2e": "serving_request_duration_seconds"}
@@ -86,7 +86,7 @@ async def test_a_series_appears_with_the_first_late_request_and_goes_back_to_zer
     assert 'le="0.03"' not in "".join(line for line in server.metrics_text().splitlines() if line.startswith(LONGER))
     run.generation.end(Ending.CANCELLED)
     lines = [line for line in server.metrics_text().splitlines() if line.startswith(LONGER + "{")]
-    assert len(lines) == 2 * BUCKETS_SECONDS.index(0.03)
+    assert len(lines) == 2 * TIME_BUCKETS_SECONDS.index(0.03)
     assert all(line.endswith(" 0.0") for line in lines)
 
 
