@@ -22,6 +22,7 @@ from serving.generation import Ending
 from serving.protocol import CompletionRequest, Wire, event
 from serving.run import Run
 from serving.service import Phase, Service
+from serving.trace import SCOPE_KEY, TraceContext
 
 PROBE_HEADER = "x-sluice-probe"
 _ARRIVED = "serving.arrived"
@@ -134,7 +135,8 @@ async def _completion(service: Service, run: Run, wire: Wire, text: str) -> Resp
 
 def _arrival(request: Request, interface: str, stream: bool = False) -> Arrival:
     traffic = "synthetic" if PROBE_HEADER in request.headers else "user"
-    return Arrival(request.scope[_ARRIVED], interface, traffic, stream)
+    trace = request.scope.get(SCOPE_KEY, TraceContext())
+    return Arrival(request.scope[_ARRIVED], interface, traffic, stream, trace)
 
 
 def _error(error: ApiError) -> Response:

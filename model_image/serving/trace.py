@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
+SCOPE_KEY = "serving.trace"
+"""Where a request's ASGI scope has its TraceContext; without one it belongs to no trace."""
+
+
 @dataclass(frozen=True)
 class TraceContext:
     """What the headers of a request say: W3C's `traceparent`, B3's single header or B3's several."""

@@ -172,6 +172,12 @@ class ImageSpec:
     version: str
     context: Path
     revision: Revision
+    model: str = ""
+    """The model's name, for the image's labels."""
+    base: str = ""
+    """Base image of the build; "" for the Dockerfile's own default."""
+    weights: Literal["image", "cache"] = "image"
+    """Whether the revision's files are in the image, or in a cache that the pods mount."""
 
 
 class Images(Protocol):

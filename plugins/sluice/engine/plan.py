@@ -71,7 +71,16 @@ class Plan:
         return f"nothing to do: {self.model} {self.request.revision} (version {self.version}) already has all traffic"
 
     def image(self, root: Path) -> ImageSpec:
-        return ImageSpec(self.policy.image.repository, self.version, root / self.policy.image.context, self.revision)
+        image = self.policy.image
+        return ImageSpec(
+            repository=image.repository,
+            version=self.version,
+            context=root / image.context,
+            revision=self.revision,
+            model=self.model,
+            base=image.base,
+            weights=image.weights,
+        )
 
     def workload(self, image: str) -> WorkloadSpec:
         serving = self.policy.serving

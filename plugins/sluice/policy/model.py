@@ -40,6 +40,8 @@ class Image(Part):
     """The build context."""
     base: str = ""
     """Base image of the build; "" for the Dockerfile's own default."""
+    weights: Literal["image", "cache"] = "image"
+    """Where pods find the revision's files: in their image, or in a cache that they mount."""
 
 
 class Serving(Part):
