@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
 SCOPE_KEY = "serving.trace"
 """Where a request's ASGI scope has its TraceContext; without one it belongs to no trace."""
 
