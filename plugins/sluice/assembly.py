@@ -101,6 +101,7 @@ async def ports_for(settings: Settings, policy: ReleasePolicy) -> AsyncIterator[
             policy.serving.host,
             policy.model,
             timeout_seconds=policy.gates.errors.in_flight.total_seconds(),
+            key=settings.endpoint_key,
         ) as endpoint,
         RubricJudge(settings.judge_key) as judge,
     ):

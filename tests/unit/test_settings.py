@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,25 @@ def test_each_variable_sets_its_field() -> None:
 def test_several_addresses_of_metrics_are_separated_by_commas() -> None:
     chosen = settings.read({"SLUICE_METRICS_URLS": "http://a/metrics, http://b/metrics,"})
     assert chosen.metrics_urls == ("http://a/metrics", "http://b/metrics")
+
+
+def test_build_arguments_are_pairs_separated_by_commas() -> None:
+    chosen = settings.read({"SLUICE_BUILD_ARGS": "PIP_INDEX_URL=https://a/simple?b=c, TORCH=cpu"})
+    assert chosen.build_args == {"PIP_INDEX_URL": "https://a/simple?b=c", "TORCH": "cpu"}
+    with pytest.raises(BadInput, match=r"SLUICE_BUILD_ARGS: .*'TORCH' is not NAME=value"):
+        settings.read({"SLUICE_BUILD_ARGS": "TORCH"})
+
+
+def test_keys_and_passwords_are_not_shown() -> None:
+    secrets = {"SLUICE_ENDPOINT_KEY": "s3", "SLUICE_REGISTRY_PASSWORD": "s3", "SLUICE_JUDGE_KEY": "s3"}
+    assert "s3" not in repr(settings.read(secrets))
+
+
+@pytest.mark.parametrize("key", ["ключ", "two\nlines"])
+def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(BadInput, match=r"SLUICE_JUDGE_KEY: .*copy it anew") as caught:
+        settings.read({"SLUICE_JUDGE_KEY": key})
+    assert key not in "".join(traceback.format_exception(caught.value))
 
 
 def test_the_scrape_interval_is_a_duration_of_some_length() -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 from httpx_sse import EventSource, SSEError
 
-from sluice.errors import Unreachable
+from sluice.errors import BadInput, Unreachable
 from sluice.evidence.client import Closing
 from sluice.evidence.stream import Stream, StreamBroken
 from sluice.ports import Answer, Prompt, Role
@@ -34,6 +34,7 @@ PROBE_HEADER = "x-sluice-probe"
 CONNECT_SECONDS = 5.0
 _NOT_NOW = frozenset({408, 429})
 """Codes below 500 that say nothing of what the version can do."""
+_NOT_ALLOWED = frozenset({401, 403})
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
@@ -47,9 +48,13 @@ class HttpEndpoint(Closing):
         model: str,
         *,
         timeout_seconds: float = 120.0,
+        key: str = "",
         monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`base_url`: the gateway; `host`: the public host it routes by; `timeout_seconds`: for one whole answer."""
+        """`base_url`: the gateway; `host`: the public host it routes by; `timeout_seconds`: for one whole answer.
+
+        `key`: the bearer key that the servers want, "" for none.
+        """
         self._url = base_url.rstrip("/")
         self._host = host
         self._model = model
@@ -58,6 +63,7 @@ class HttpEndpoint(Closing):
         unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         # A transport of its own keeps proxies of the environment out of the way, and out of the times.
         self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
             transport=httpx.AsyncHTTPTransport(limits=unlimited),
             timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
         )
@@ -75,8 +81,16 @@ class HttpEndpoint(Closing):
         return stream.answer(error)
 
     async def model_info(self, role: Role, token: str) -> Mapping[str, Any]:
-        """`/model_info` of the version behind the role. Raises Unreachable if it gives no such answer."""
+        """`/model_info` of the version behind the role.
+
+        Raises Unreachable if it gives no such answer, BadInput if it wants another key.
+        """
         response = await self._send(self._request("GET", "/model_info", role, token))
+        if response.status_code in _NOT_ALLOWED:
+            raise BadInput(
+                f"{response.request.url} (host {self._host}, {role}) answered HTTP {response.status_code}: "
+                "correct SLUICE_ENDPOINT_KEY, or the access policy that keeps Sluice out"
+            )
         info = _json(response) if response.is_success else None
         if not isinstance(info, dict):
             raise self._not_said(response, role, "a model's description")

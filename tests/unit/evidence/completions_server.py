@@ -57,6 +57,8 @@ class Server:
     """What the server was asked; `url` is where it listens."""
 
     url: str = ""
+    key: str = ""
+    """Bearer key that descriptions need; "" for none."""
     headers: list[Mapping[str, str]] = field(default_factory=list)
     bodies: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -88,6 +90,8 @@ class Server:
 
     async def info(self, request: Request) -> Response:
         self.headers.append(dict(request.headers))
+        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+            return JSONResponse({"error": {"code": "invalid_api_key"}}, 401)
         if request.headers["x-sluice-probe"].startswith("canary"):
             return JSONResponse({"model": "arithmetic", "revision": "r2"})
         return PlainTextResponse("no healthy upstream", 503)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from sluice.errors import Unreachable
+from sluice.errors import BadInput, Unreachable
 from sluice.evidence.endpoint import HttpEndpoint
 from sluice.evidence.stream import Stream
 from sluice.ports import Prompt
@@ -148,6 +148,20 @@ async def test_the_description_is_that_of_the_version_behind_the_header(endpoint
 async def test_a_version_that_does_not_describe_itself_is_not_reached(endpoint: HttpEndpoint) -> None:
     with pytest.raises(Unreachable, match=r"stable.* answered HTTP 503 .*no healthy upstream.*pods"):
         await endpoint.model_info("stable", "t0k3n")
+
+
+async def test_servers_that_want_a_key_get_it(server: Server) -> None:
+    server.key = "k3y"
+    async with HttpEndpoint(server.url, "api.example.com", "arithmetic", key="k3y") as endpoint:
+        assert await endpoint.model_info("canary", "t0k3n") == {"model": "arithmetic", "revision": "r2"}
+
+
+async def test_a_wrong_key_is_for_a_person_to_mend(server: Server) -> None:
+    server.key = "k3y"
+    async with HttpEndpoint(server.url, "api.example.com", "arithmetic", key="0ld") as endpoint:
+        with pytest.raises(BadInput, match=r"HTTP 401: correct SLUICE_ENDPOINT_KEY") as caught:
+            await endpoint.model_info("canary", "t0k3n")
+    assert "0ld" not in str(caught.value)
 
 
 async def test_log_probabilities_are_those_of_the_answers_tokens(endpoint: HttpEndpoint) -> None:

@@ -195,10 +195,3 @@ async def test_a_url_that_is_none_is_bad_input(url: str) -> None:
     async with RubricJudge() as judge:
         with pytest.raises(BadInput, match="has no usable URL"):
             await judge.compare(rubric(url), PROMPT, "x", "y")
-
-
-@pytest.mark.parametrize("key", ["ключ", "two\nlines"])
-def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(key: str) -> None:
-    with pytest.raises(BadInput, match="SLUICE_JUDGE_KEY") as caught:
-        RubricJudge(key)
-    assert key not in str(caught.value)
