@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sluice.engine.drill import DrillResult
     from sluice.engine.faults import Fault
     from sluice.ports import Ports
+    from sluice.settings import Settings
 
 RETRIES = 10
 TURN_DELAY = timedelta(minutes=3)
@@ -128,15 +129,16 @@ class _DrillOperator(BaseOperator):
 
     def with_ports(self, work: Callable[[Ports, ReleasePolicy, Path], Awaitable[Value]]) -> Value:
         """Do the work with the model's ports open."""
-        from sluice import assembly, settings
+        from sluice import assembly
+        from sluice.orchestration.connections import task_settings
 
-        async def opened() -> Value:
-            where, chosen = settings.read(), policy.read(Path(self.policy_file))
+        async def opened(where: Settings) -> Value:
+            chosen = policy.read(Path(self.policy_file))
             async with assembly.ports_for(where, chosen) as ports:
                 return await work(ports, chosen, where.root)
 
         with reported(self.log):
-            return asyncio.run(opened())
+            return asyncio.run(opened(task_settings()))
 
 
 class DrillOperator(_DrillOperator):

@@ -37,12 +37,14 @@ class PlanOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         from sluice.orchestration import tasks
+        from sluice.orchestration.connections import task_settings
         from sluice.orchestration.context import run_of
 
         with reported(self.log):
             if self.mistake:
                 raise errors.BadInput(self.mistake)
-            return asyncio.run(tasks.plan_task(run_of(context, self.model), Path(self.policy_file), self.log.info))
+            run = run_of(context, self.model)
+            return asyncio.run(tasks.plan_task(run, Path(self.policy_file), self.log.info, task_settings()))
 
 
 class UseCaseOperator(BaseOperator):
@@ -56,11 +58,13 @@ class UseCaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         from sluice.orchestration import tasks
+        from sluice.orchestration.connections import task_settings
         from sluice.orchestration.context import run_of
 
         self._skip_if_there_is_nothing_to_do(context)
         with reported(self.log):
-            return asyncio.run(tasks.perform(self.use_case, run_of(context, self.model), self.step, self.log.info))
+            run = run_of(context, self.model)
+            return asyncio.run(tasks.perform(self.use_case, run, self.step, self.log.info, task_settings()))
 
     def _skip_if_there_is_nothing_to_do(self, context: Context) -> None:
         planned = context["ti"].xcom_pull(task_ids="plan") or {}

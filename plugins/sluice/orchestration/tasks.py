@@ -12,10 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sluice import assembly, policy, settings
+from sluice import assembly, policy
 from sluice.assembly import Opened
 from sluice.engine import deploy, examine, ladder, plan, settle
 from sluice.errors import Refused
+from sluice.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,8 @@ def release_id(dag_id: str, run_id: str, run_after: datetime) -> str:
     return f"{run_after:%Y%m%dt%H%M%S}-{hashlib.sha256(f'{dag_id}/{run_id}'.encode()).hexdigest()[:6]}"
 
 
-async def plan_task(run: Run, policy_file: Path, log: Callable[[str], None]) -> dict[str, Any]:
+async def plan_task(run: Run, policy_file: Path, log: Callable[[str], None], where: Settings) -> dict[str, Any]:
     """Reads the policy file; every later task works from the pinned plan."""
-    where = settings.read()
     request = plan.Request(
         run.release,
         run.params["revision"],
@@ -129,9 +129,9 @@ USE_CASES: Mapping[str, UseCase] = {
 }
 
 
-async def perform(use_case: str, run: Run, step: int | None, log: Callable[[str], None]) -> Any:
+async def perform(use_case: str, run: Run, step: int | None, log: Callable[[str], None], where: Settings) -> Any:
     """Call a use case with the plan that the release was opened with."""
-    async with assembly.opened(settings.read(), run.model, run.release) as opened:
+    async with assembly.opened(where, run.model, run.release) as opened:
         return await USE_CASES[use_case](opened, run, step, log)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from sluice import settings
 from sluice.errors import SluiceError, kind_of
 
 SHORTEST_SECONDS = 2.5
@@ -53,7 +54,7 @@ class WatchTrigger(BaseTrigger):
         run = tasks.Run(**arguments, params={}, image=None)
         began = asyncio.get_running_loop().time()
         try:
-            sentence = await tasks.perform("watch", run, step, self.log.info)
+            sentence = await tasks.perform("watch", run, step, self.log.info, settings.read())
             event = _event(sentence=sentence)
         except SluiceError as error:
             event = _event(error=kind_of(error), sentence=str(error))
