@@ -1,9 +1,12 @@
 """What came of a request, told once, when it has ended or was refused. Plain data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from serving.ask import Arrival, Ask
+
+INTERFACES: Mapping[str, str] = {"/v1/completions": "completions", "/v1/chat/completions": "chat", "/predict": "predict"}
+"""Paths, each with its `Arrival.interface`, where every POST comes to an outcome."""
 
 
 @dataclass(frozen=True)
