@@ -1,6 +1,6 @@
 """The service with a clock and an engine that a test drives by hand: no token comes and no time passes by itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from arithmetic.checkpoint import encode, new_tokenizer
@@ -10,6 +10,7 @@ from serving.engine import Progress, Sampling, Scores
 from serving.fault import Drill, Fault
 from serving.metrics import Metrics
 from serving.model_dir import FileDigests
+from serving.outcome import Listener
 from serving.protocol import CompletionRequest
 from serving.run import Run
 from serving.service import Service
@@ -63,14 +64,16 @@ class HandEngine:
 class HandService(Service):
     """`now` is the time, in seconds; `hand` the engine."""
 
-    def __init__(self, fault: str, rng: Random, **settings: object) -> None:
+    def __init__(self, fault: str, rng: Random, *, listeners: Sequence[Listener] = (), **settings: object) -> None:
         self.now = 0.0
         self.hand = HandEngine()
+        configured = Settings.model_validate({"request_deadline_seconds": 3600} | settings)
         super().__init__(
-            Settings.model_validate({"request_deadline_seconds": 3600} | settings),
-            Metrics("r1", "v1"),
+            configured,
+            Metrics("r1", "v1", configured.time_buckets_seconds),
             Drill(Fault.parse(fault), rng),
             clock=lambda: self.now,
+            listeners=listeners,
         )
         self.open(self.hand, FileDigests(weights="sha256:0", tokenizer="sha256:1"))
 
