@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 from serving.ask import Arrival, Ask
 
-INTERFACES: Mapping[str, str] = {"/v1/completions": "completions", "/v1/chat/completions": "chat", "/predict": "predict"}
+INTERFACES: Mapping[str, str] = {
+    "/v1/completions": "completions",
+    "/v1/chat/completions": "chat",
+    "/predict": "predict",
+}
 """Paths, each with its `Arrival.interface`, where every POST comes to an outcome."""
 
 
