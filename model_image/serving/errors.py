@@ -3,7 +3,9 @@
 ApiError
 ├── BadRequest            400  the request is wrong; repeating it does not help
 │   ├── ContextTooLong    400  prompt + max_tokens exceed the model's context
-│   └── UnknownModel      404  another model is served here
+│   ├── NoChatTemplate    400  the model has none, so it cannot chat
+│   ├── UnknownModel      404  another model is served here
+│   └── BodyTooLarge      413  more bytes than a request may have
 ├── QueueFull             429  try again after Retry-After
 ├── InsufficientKvCache   503  this server's cache is smaller than the request, although the model's context is not
 ├── Unavailable           503  loading, draining, probes only, or the engine is dead
@@ -64,6 +66,26 @@ class UnknownModel(BadRequest):
             code="model_not_found",
             parameter="model",
         )
+
+
+class NoChatTemplate(BadRequest):
+    """The model's files do not say how it reads a chat."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "messages: this model has no chat template; ask /v1/completions with a prompt as the model reads it.",
+            code="no_chat_template",
+            parameter="messages",
+        )
+
+
+class BodyTooLarge(BadRequest):
+    """The request's body is longer than any that is read."""
+
+    status = 413
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"body: more than {limit_bytes} bytes, which is the most a request may have", code="too_large")
 
 
 class QueueFull(ApiError):

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
+from serving import chat_template
 from serving.admission import Admission
 from serving.ask import Arrival, Ask
 from serving.config import Settings
@@ -55,6 +56,7 @@ class Service:
         self.phase = Phase.LOADING
         self.engine: Engine | None = None
         self._files: FileDigests | None = None
+        self._special_tokens: Mapping[str, str] = {}
         self._open_runs: set[Run] = set()
         self.idle = asyncio.Event()
         self.idle.set()
@@ -62,6 +64,7 @@ class Service:
     def open(self, engine: Engine, files: FileDigests) -> None:
         """Take requests from now on, with an engine that is warm."""
         self._files = files
+        self._special_tokens = chat_template.special_tokens(self.settings.model_dir)
         self.admission = Admission(
             context_tokens=engine.context_tokens,
             cache_tokens=self.settings.kv_cache_tokens,
@@ -110,6 +113,10 @@ class Service:
         run = kind(self, engine, ask, max_tokens, prompt, arrival, (arrival.traffic, prompt_class), act)
         run.begin()
         return run
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """What the model reads of a chat: for an Ask without special tokens. Raises an ApiError if it cannot."""
+        return chat_template.render(self._open_engine().chat_template, messages, self._special_tokens)
 
     def refuse_unread(self, arrival: Arrival, error: ApiError) -> ApiError:
         """Count a request that is refused before its prompt is read; returns what to tell the client."""
