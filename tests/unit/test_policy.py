@@ -242,6 +242,20 @@ def test_every_bucket_edge_can_be_a_limit(edge: float) -> None:
     assert parse(changed("500ms", f"{edge * 1000:g}ms"), "a.yaml").gates.latency.limits_seconds["ttft"] == edge
 
 
+def test_limits_lie_on_the_edges_that_the_servers_are_told_to_have() -> None:
+    text = changed("serving:\n", "serving:\n  settings: {time_buckets_seconds: '0.05,0.7,20,60'}\n")
+    assert parse(text.replace("500ms", "700ms"), "a.yaml").gates.latency.limits_seconds["ttft"] == 0.7
+    with pytest.raises(BadInput, match=r"gates.latency.ttft: 0.5s is no bucket edge .* nearest are 0.05s and 0.7s"):
+        parse(text, "a.yaml")
+
+
+@pytest.mark.parametrize("setting", ["", "a,b", "1,1", "2,1", "0,1", "1,inf", "nan"])
+def test_edges_that_no_server_takes_are_refused(setting: str) -> None:
+    text = changed("serving:\n", f"serving:\n  settings: {{time_buckets_seconds: '{setting}'}}\n")
+    with pytest.raises(BadInput, match=r"serving.settings: time_buckets_seconds: .* like 0.1,0.5,1"):
+        parse(text, "a.yaml")
+
+
 @given(
     weights=st.lists(st.integers(1, 99), min_size=1, max_size=8, unique=True).map(sorted),
     soak=st.integers(0, 30 * 86400 * 1000),

@@ -20,7 +20,7 @@ from sluice.engine.feasibility import problems
 from sluice.engine.journal import use_case
 from sluice.engine.measured import last_measured
 from sluice.errors import BadInput, Refused
-from sluice.policy import ReleasePolicy
+from sluice.policy import EDGES_SETTING, Image, ReleasePolicy
 from sluice.ports import Entry, ImageSpec, Ports, Prompt, Revision, WorkloadSpec
 from sluice.release import last_good
 
@@ -129,9 +129,15 @@ class Plan:
         )
 
 
-def version_of(revision_digest: str, context_digest: str, base: str, settings: Mapping[str, str]) -> str:
+def version_of(revision_digest: str, context_digest: str, image: Image, settings: Mapping[str, str]) -> str:
     """Ten hex digits over all that makes a serving image what it is."""
-    parts = {"revision": revision_digest, "context": context_digest, "base": base, "settings": dict(settings)}
+    parts = {
+        "revision": revision_digest,
+        "context": context_digest,
+        "base": image.base,
+        "weights": image.weights,
+        "settings": dict(settings),
+    }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -156,10 +162,15 @@ async def plan(ports: Ports, policy: ReleasePolicy, request: Request, root: Path
 
 async def _resolve(ports: Ports, policy: ReleasePolicy, request: Request, root: Path) -> Plan:
     revision = await ports.revisions.resolve(request.revision)
+    if EDGES_SETTING in revision.settings:
+        raise BadInput(
+            f"revision {revision.name}: its serving.json sets {EDGES_SETTING}, by which the policy's limits are "
+            "measured; set it in the policy's serving.settings"
+        )
     settings = {name: str(value) for name, value in policy.serving.settings.items()} | dict(revision.settings)
     settings |= dict(request.settings)
     context_digest = await ports.images.context_digest(root / policy.image.context)
-    version = version_of(revision.digest, context_digest, policy.image.base, settings)
+    version = version_of(revision.digest, context_digest, policy.image, settings)
     prompts = await ports.prompts(root / policy.gates.quality.prompts)
     await _refuse_what_cannot_work(ports, policy, request, prompts)
     seen = await ports.traffic.read()

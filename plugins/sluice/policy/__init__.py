@@ -6,14 +6,16 @@ Pure apart from reading the file it is given. Paths in a policy are relative to 
 from sluice.policy.durations import TIME_EDGES_SECONDS
 from sluice.policy.file import parse, read
 from sluice.policy.gates import BEHAVIOUR_EVENTS, CONTRACT_PARTS, BehaviourEvent, ContractPart, Rubric
-from sluice.policy.model import Patience, ReleasePolicy, Step
+from sluice.policy.model import EDGES_SETTING, Image, Patience, ReleasePolicy, Step
 
 __all__ = [
     "BEHAVIOUR_EVENTS",
     "CONTRACT_PARTS",
+    "EDGES_SETTING",
     "TIME_EDGES_SECONDS",
     "BehaviourEvent",
     "ContractPart",
+    "Image",
     "Patience",
     "ReleasePolicy",
     "Rubric",

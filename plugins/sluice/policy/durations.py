@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
 TIME_EDGES_SECONDS = (
     *(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75),
     *(1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0),
 )
-"""Bucket edges of the servers' time histograms: only at an edge is the share of slow requests known exactly."""
+"""Bucket edges of the servers' time histograms, unless serving.settings.time_buckets_seconds gives others: only at an
+edge is the share of slow requests known exactly."""
+EDGES_KEY = "edges"
+"""In pydantic's validation context: the edges that hold. Without it any will do: the policy was valid once."""
 
 LONGEST = timedelta(days=366)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -38,12 +42,27 @@ def _notation(value: timedelta) -> str:
     return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
 
 
-def _limit(value: timedelta) -> timedelta:
-    seconds = value.total_seconds()
-    if seconds not in TIME_EDGES_SECONDS:
-        near = sorted(sorted(TIME_EDGES_SECONDS, key=lambda edge: abs(edge - seconds))[:2])
+def edges_seconds(setting: object) -> tuple[float, ...]:
+    """The edges of `time_buckets_seconds`, as the server reads it. Raises ValueError."""
+    try:
+        edges = tuple(float(part) for part in str(setting).split(","))
+    except ValueError:
+        edges = ()
+    if not edges or list(edges) != sorted(set(edges)) or edges[0] <= 0 or not math.isfinite(edges[-1]):
         raise ValueError(
-            f"{seconds:g}s is no bucket edge of the servers' histograms; the nearest are {near[0]:g}s and {near[1]:g}s"
+            f"time_buckets_seconds: {setting!r} are no rising numbers of seconds, separated by commas, like 0.1,0.5,1"
+        )
+    return edges
+
+
+def _limit(value: timedelta, info: ValidationInfo) -> timedelta:
+    edges = (info.context or {}).get(EDGES_KEY)
+    seconds = value.total_seconds()
+    if edges is not None and seconds not in edges:
+        near = sorted(sorted(edges, key=lambda edge: abs(edge - seconds))[:2])
+        raise ValueError(
+            f"{seconds:g}s is no bucket edge of the servers' histograms; the nearest are "
+            f"{' and '.join(f'{edge:g}s' for edge in near)}; serving.settings.time_buckets_seconds can have others"
         )
     return value
 
@@ -53,4 +72,4 @@ Duration = Annotated[
     BeforeValidator(_duration),
     PlainSerializer(_notation, return_type=str),
 ]
-Limit = Annotated[Duration, BeforeValidator(lambda value: _limit(_duration(value)))]
+Limit = Annotated[Duration, AfterValidator(_limit)]

@@ -25,7 +25,7 @@ def parse(text: str, where: str) -> ReleasePolicy:
     if not isinstance(raw, dict):
         raise BadInput(f"{where}: a policy is a mapping of fields, starting with `model:`")
     try:
-        return ReleasePolicy.model_validate(raw)
+        return ReleasePolicy.of(raw)
     except ValidationError as error:
         problems = [_problem(text, where, detail) for detail in error.errors()]
         raise BadInput("\n".join(problems)) from error

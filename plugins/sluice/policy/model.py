@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from sluice.policy.durations import Duration
+from sluice.policy.durations import EDGES_KEY, TIME_EDGES_SECONDS, Duration, edges_seconds
 from sluice.policy.gates import Gates, Part, Share
 
 
@@ -31,6 +31,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$")]
 
 
 Quantity = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value)]
+
+
+EDGES_SETTING = "time_buckets_seconds"
 
 
 class Image(Part):
@@ -58,6 +61,13 @@ class Serving(Part):
     """Settings of the server (SERVING_<NAME>); a revision's own settings win."""
     route: str = "primary"
     """The name of the HTTP route in the VirtualService whose destinations the release owns."""
+
+    @field_validator("settings")
+    @classmethod
+    def _edges_that_a_server_takes(cls, settings: dict[str, Scalar]) -> dict[str, Scalar]:
+        if EDGES_SETTING in settings:
+            edges_seconds(settings[EDGES_SETTING])
+        return settings
 
 
 class Step(Part):
@@ -182,6 +192,23 @@ class ReleasePolicy(Part):
             raise ValueError(f"must be at least three ticks ({3 * tick}), else one slow tick loses it")
         return lease
 
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> ReleasePolicy:
+        """A policy as somebody wrote it. Raises pydantic's ValidationError."""
+        return cls.model_validate(raw, context={EDGES_KEY: _edges(raw)})
+
     @property
     def ladder(self) -> tuple[int, ...]:
         return tuple(step.weight for step in self.steps)
+
+
+def _edges(raw: dict[str, Any]) -> tuple[float, ...] | None:
+    """The edges of the servers' histograms; None if what is written about them is wrong, which is told by itself."""
+    try:
+        setting = raw["serving"]["settings"][EDGES_SETTING]
+    except (KeyError, TypeError):
+        return TIME_EDGES_SECONDS
+    try:
+        return edges_seconds(setting)
+    except ValueError:
+        return None

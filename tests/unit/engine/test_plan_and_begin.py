@@ -55,10 +55,14 @@ async def test_another_input_is_another_version(change: Callable[[World], None])
 
 @pytest.mark.parametrize(
     "change",
-    [{"serving": SERVING | {"settings": {"max_length": 512}}}, {"image": IMAGE | {"base": "python:3.12"}}],
-    ids=["serving setting", "base image"],
+    [
+        {"serving": SERVING | {"settings": {"max_length": 512}}},
+        {"image": IMAGE | {"base": "python:3.12"}},
+        {"image": IMAGE | {"weights": "cache"}},
+    ],
+    ids=["serving setting", "base image", "weights elsewhere"],
 )
-async def test_another_serving_setting_or_base_image_is_another_version(change: dict[str, Any]) -> None:
+async def test_another_serving_setting_or_another_image_is_another_version(change: dict[str, Any]) -> None:
     assert (await planned(World(), **change)).version != (await planned(World())).version
 
 
@@ -69,6 +73,13 @@ async def test_how_carefully_a_version_is_released_does_not_change_it() -> None:
 async def test_the_revisions_settings_win_over_the_policys() -> None:
     assert (await planned(World())).settings == {"max_batch": "8"}
     assert (await planned(World())).workload("image").environment == {"SERVING_MAX_BATCH": "8"}
+
+
+async def test_a_revision_does_not_change_what_its_limits_are_measured_by() -> None:
+    world = World()
+    world.revisions.known["r2"] = replace(world.revisions.known["r2"], settings={"time_buckets_seconds": "1,2"})
+    with pytest.raises(BadInput, match=r"revision r2: its serving.json sets time_buckets_seconds"):
+        await planned(world)
 
 
 async def test_the_ledger_gives_the_plan_back() -> None:
