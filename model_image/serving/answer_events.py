@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from serving.think import END_THINK, THINK
+
 EMPTY, TRUNCATED, REPEATED, BROKEN_THINK, LONG = EVENTS = ("empty", "truncated", "repeated", "broken_think", "long")
 
 REPEATED_FROM_TOKENS = 32
 REPETITIONS = 3
 SHORTEST_GRAM, LONGEST_GRAM = 4, 16
-_THINK, _END_THINK = "<think>", "</think>"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def is_repeated(tokens: Sequence[int]) -> bool:
 
 def is_thinking(text: str) -> bool:
     """Whether a text ends inside of a `<think>`."""
-    return text.rfind(_THINK) > text.rfind(_END_THINK)
+    return text.rfind(THINK) > text.rfind(END_THINK)
 
 
 def _occurrences(tokens: Sequence[int], n: int) -> int:

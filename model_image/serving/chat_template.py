@@ -34,21 +34,24 @@ def render(
     text = template.get(_DEFAULT) if isinstance(template, Mapping) else template
     if text is None:
         raise NoChatTemplate
+    variables: dict[str, Any] = dict(special_tokens)
     try:
-        rendered: tuple[list[str], Any] = render_jinja_template(
-            conversations=[list(messages)], chat_template=text, add_generation_prompt=True, **special_tokens
+        prompts, _ = render_jinja_template(
+            conversations=[[dict(message) for message in messages]],
+            chat_template=text,
+            add_generation_prompt=True,
+            **variables,
         )
     except (TemplateError, TypeError) as error:
         message = f"messages: the model's chat template does not take them: {error}"
         raise BadRequest(message, code="invalid_value", parameter="messages") from error
-    return rendered[0][0]
+    return str(prompts[0])
 
 
 def special_tokens(directory: Path) -> dict[str, str]:
     """The special tokens that templates call by name, like `bos_token`, as a model's directory gives them."""
-    named: dict[str, Any] = _entries(directory / "special_tokens_map.json") | _entries(
-        directory / "tokenizer_config.json"
-    )
+    older, config = (_entries(directory / name) for name in ("special_tokens_map.json", "tokenizer_config.json"))
+    named = older | config
     texts = {name: _text(named.get(name)) for name in _NAMED_TOKENS}
     return {name: text for name, text in texts.items() if text is not None}
 
