@@ -11,19 +11,23 @@ older than an edge. When one ends it leaves the gauge and enters the histogram b
 count - bucket(edge) + running_longer(edge), the slow requests so far, never falls and has none twice.
 """
 
+from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.utils import floatToGoString
 
 from serving.answer_events import EVENTS
 from serving.config import TIME_BUCKETS_SECONDS
+from serving.exposition import Exposition
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 UNCLASSIFIED = "unknown"
 """Prompt class of requests that were refused before their prompt was read."""
+BROKEN = ("cut", "stalled")
+"""How a stream can be broken."""
 _VERSION = ("revision", "version")
 _REQUEST = (*_VERSION, "traffic", "prompt_class")
 
@@ -52,8 +56,10 @@ class Metrics:
 
     def __init__(self, revision: str, version: str, buckets_seconds: Sequence[float] = TIME_BUCKETS_SECONDS) -> None:
         self._version = (revision, version)
-        self._edges = tuple((edge, str(floatToGoString(edge))) for edge in buckets_seconds)  # type: ignore[no-untyped-call]
-        registry = self._registry = CollectorRegistry()
+        self._edges_seconds = tuple(buckets_seconds)
+        self._edge_labels = tuple(str(floatToGoString(edge)) for edge in buckets_seconds)  # type: ignore[no-untyped-call]
+        registry = CollectorRegistry()
+        self._exposition = Exposition(registry)
 
         def histogram(name: str, text: str, labels: Sequence[str]) -> Histogram:
             return Histogram(name, text, labels, buckets=buckets_seconds, registry=registry)
@@ -112,10 +118,12 @@ class Metrics:
         self._started.labels(*self._version, traffic, prompt_class).inc()
 
     def admitted(self, traffic: str, prompt_class: str) -> None:
-        """From now on the class has all series of answers and their events, first with 0: a rate needs a beginning."""
+        """From now on the class has all series of answers and what can be wrong with them: a rate begins with 0."""
         self._answers.labels(*self._version, traffic, prompt_class)
         for event in EVENTS:
             self._events.labels(*self._version, traffic, prompt_class, event)
+        for how in BROKEN:
+            self._broken.labels(*self._version, traffic, prompt_class, how)
 
     def answered(self, traffic: str, prompt_class: str, events: Iterable[str]) -> None:
         """A complete answer that shows these of `answer_events.EVENTS`."""
@@ -135,7 +143,7 @@ class Metrics:
         self._queue.labels(*self._version, traffic, prompt_class).observe(seconds)
 
     def stream_broken(self, traffic: str, prompt_class: str, how: str) -> None:
-        """`how` is cut or stalled."""
+        """`how` is one of BROKEN."""
         self._broken.labels(*self._version, traffic, prompt_class, how).inc()
 
     def tokens(self, traffic: str, prompt_class: str, prompt: int, output: int) -> None:
@@ -159,15 +167,21 @@ class Metrics:
         """
         self._running.labels(*self._version).set(running)
         self._waiting.labels(*self._version).set(waiting)
-        longer = Tally(labels for request in under_way for labels in self._exceeded(request))
+        longer = self._longer(under_way)
         self._once_longer.update(longer)
         for labels in self._once_longer:
             self._running_longer.labels(*self._version, *labels).set(longer[labels])
-        return generate_latest(self._registry)
+        return self._exposition.text()
 
-    def _exceeded(self, request: UnderWay) -> Iterator[tuple[str, ...]]:
-        """Labels of the edges that a request is older than, written as the histograms write them."""
-        for metric in ("e2e",) if request.has_token else ("ttft", "e2e"):
-            for edge, edge_label in self._edges:
-                if request.age_seconds > edge:
-                    yield request.traffic, request.prompt_class, metric, edge_label
+    def _longer(self, under_way: Iterable[UnderWay]) -> Tally[tuple[str, ...]]:
+        """How many requests are older than each edge, by labels with the edge written as the histograms write it."""
+        ages: Tally[tuple[str, str, str, int]] = Tally()
+        for request in under_way:
+            passed = bisect_left(self._edges_seconds, request.age_seconds)
+            for metric in ("e2e",) if request.has_token else ("ttft", "e2e"):
+                ages[request.traffic, request.prompt_class, metric, passed] += 1
+        longer: Tally[tuple[str, ...]] = Tally()
+        for (traffic, prompt_class, metric, passed), count in ages.items():
+            for edge in self._edge_labels[:passed]:
+                longer[traffic, prompt_class, metric, edge] += count
+        return longer
