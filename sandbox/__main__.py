@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 
 from sandbox.supervision import (
+    RUNTIMES,
     Ports,
     SandboxError,
     Settings,
@@ -19,6 +21,8 @@ from sandbox.supervision import (
     running,
     up,
 )
+
+DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock"
 
 
 def main() -> int:
@@ -34,12 +38,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("up", help="start what does not run, and wait until all is healthy")
-    start.add_argument("--bundles", type=Path, default=Path("var/bundles"), help="directory of images")
+    start.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default=os.environ.get("SANDBOX_RUNTIME") or "process",
+        help="what pods run as: processes, or containers of the Docker Engine at DOCKER_HOST ($SANDBOX_RUNTIME)",
+    )
+    start.add_argument("--bundles", type=Path, default=Path("var/bundles"), help="process: directory of images")
     start.add_argument(
         "--runtime-path",
         type=Path,
         default=Path(".venv-serving/bin"),
-        help="bin directory of the model servers' environment",
+        help="process: bin directory of the model servers' environment",
     )
     start.add_argument("--api-port", type=int, default=18001, help="Kubernetes API; 0: a free one, as for all ports")
     start.add_argument("--gateway-port", type=int, default=18080, help="where requests enter")
@@ -70,6 +80,8 @@ def _up(options: argparse.Namespace) -> int:
             # Not resolved: a virtual environment is found by its bin directory's path, not by what its links lead to.
             runtime_path=options.runtime_path.absolute(),
             ports=Ports(0, 0, 0, 0) if options.ephemeral_ports else ports,
+            runtime=options.runtime,
+            docker_host="" if options.runtime == "process" else os.environ.get("DOCKER_HOST") or DEFAULT_DOCKER_HOST,
         ),
         _say,
     )
@@ -104,7 +116,7 @@ def _status(options: argparse.Namespace) -> int:
     if described is None:
         _say(f"no sandbox was started in {state}")
         return 1
-    settings = Settings(state, Path(described["bundles"]), Path(described["runtime_path"]), Ports(**described["ports"]))
+    settings = Settings.of(state, described)
     rows = [("COMPONENT", "PID", "STATE", "PORTS", "LOG")]
     states = set()
     for part in components(settings):

@@ -16,15 +16,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sandbox.node.errors import EngineError
 from sandbox.processes import ProcessIdentity, replace_file
 
 HOST = "127.0.0.1"
 NAMES = ("apiserver", "controllers", "node", "gateway")
 """In the order of starting; stopping goes the other way round."""
+RUNTIMES = ("process", "docker")
+"""What pods run as: processes of this machine, or containers of a Docker Engine."""
 
 PROJECT = Path(__file__).resolve().parents[1]
 HEALTHY_WITHIN_SECONDS = 30.0
@@ -56,10 +59,30 @@ class Settings:
     bundles: Path
     runtime_path: Path
     ports: Ports
+    runtime: str = "process"
+    docker_host: str = ""
+    """Address of the engine; empty where pods run as processes."""
+
+    @classmethod
+    def of(cls, state: Path, described: dict[str, Any]) -> Settings:
+        """Those that a `sandbox.json` describes."""
+        return cls(
+            state,
+            bundles=Path(described["bundles"]),
+            runtime_path=Path(described["runtime_path"]),
+            ports=Ports(**described["ports"]),
+            # One that was written before there was a choice says nothing of it.
+            runtime=described.get("runtime", "process"),
+            docker_host=described.get("docker_host", ""),
+        )
 
     @property
     def kubeconfig(self) -> Path:
         return self.state / "kubeconfig"
+
+    @property
+    def node(self) -> Path:
+        return self.state / "node"
 
     def described(self) -> dict[str, Any]:
         """`sandbox.json`: where everything is."""
@@ -75,6 +98,8 @@ class Settings:
             "state": str(self.state),
             "bundles": str(self.bundles),
             "runtime_path": str(self.runtime_path),
+            "runtime": self.runtime,
+            "docker_host": self.docker_host,
             "ports": asdict(ports),
         }
 
@@ -95,7 +120,8 @@ def components(settings: Settings) -> tuple[Component, ...]:
     kubeconfig = ("--kubeconfig", str(settings.kubeconfig))
     api = ("--port", str(ports.api), "--database", str(state / "cluster.sqlite"), *kubeconfig)
     node = (
-        *(*kubeconfig, "--state", str(state / "node"), "--port", str(ports.node)),
+        *(*kubeconfig, "--state", str(settings.node), "--port", str(ports.node)),
+        *("--runtime", settings.runtime, "--docker-host", settings.docker_host),
         *("--bundles", str(settings.bundles), "--runtime-path", str(settings.runtime_path)),
     )
     gateway = (
@@ -118,10 +144,10 @@ def up(settings: Settings, say: Say) -> Settings:
         The settings with the ports that were chosen.
 
     Raises:
-        SandboxError: a port is taken, the sandbox runs with other settings, or a component does not become healthy.
+        SandboxError: a port is taken, the sandbox runs with other settings, there is nothing to run pods with, or a
+            component does not become healthy.
     """
-    if not settings.runtime_path.is_dir():
-        raise SandboxError(f"{settings.runtime_path} does not exist: name the model servers' bin/ with --runtime-path")
+    _refuse_missing_runtime(settings)
     settings.state.mkdir(parents=True, exist_ok=True)
     with _only_one(settings.state):
         known = describe(settings.state)
@@ -144,6 +170,8 @@ def down(state: Path, say: Say) -> None:
     with _only_one(state):
         for name in reversed(NAMES):
             _stop(state, name, say)
+        if known := describe(state):
+            _remove_containers(Settings.of(state, known), say)
 
 
 def describe(state: Path) -> dict[str, Any] | None:
@@ -241,6 +269,40 @@ def _stop(state: Path, name: str, say: Say) -> None:
     pid_file.unlink(missing_ok=True)
 
 
+def _refuse_missing_runtime(settings: Settings) -> None:
+    if settings.runtime == "process":
+        if not settings.runtime_path.is_dir():
+            missing = f"{settings.runtime_path} does not exist"
+            raise SandboxError(f"{missing}: name the model servers' bin/ with --runtime-path")
+        return
+    if settings.runtime not in RUNTIMES:
+        raise SandboxError(f"pods cannot run as {settings.runtime!r}: SANDBOX_RUNTIME is {' or '.join(RUNTIMES)}")
+    # Imported only when asked for, as below: the engine's client takes a while to load.
+    from sandbox.node import engine
+
+    try:
+        engine.connect(settings.docker_host).close()
+    except EngineError as error:
+        raise SandboxError(
+            f"{error}. Start one, name another with DOCKER_HOST, or run pods as processes (--runtime process)"
+        ) from error
+
+
+def _remove_containers(settings: Settings, say: Say) -> None:
+    """Those that a killed node has left; one that stops ends its own."""
+    if settings.runtime == "process":
+        return
+    from sandbox.node import engine
+
+    try:
+        left = engine.remove_containers_of(engine.connect(settings.docker_host), settings.node)
+    except EngineError as error:
+        say(f"containers   not looked for: {error}. If some are left, they have the label {engine.NODE_LABEL}")
+        return
+    if left:
+        say(f"containers   {left} that the node had left, removed")
+
+
 def _pid_file(state: Path, name: str) -> Path:
     return state / "pids" / f"{name}.json"
 
@@ -266,7 +328,7 @@ def _with_ports(settings: Settings, before: dict[str, int]) -> Settings:
             if port == 0:
                 probe = held.enter_context(socket.create_server((HOST, 0)))
                 chosen[name] = probe.getsockname()[1]
-    return Settings(settings.state, settings.bundles, settings.runtime_path, Ports(**chosen))
+    return replace(settings, ports=Ports(**chosen))
 
 
 def _refuse_taken_ports(parts: Iterable[Component]) -> None:
@@ -288,6 +350,10 @@ def _is_free(port: int) -> bool:
 
 
 def _differs(known: dict[str, Any], asked: dict[str, Any]) -> str:
-    names = [name for name in ("ports", "bundles", "runtime_path") if known.get(name) != asked[name]]
+    names = [
+        name
+        for name in ("ports", "bundles", "runtime_path", "runtime", "docker_host")
+        if known.get(name) != asked[name]
+    ]
     pairs = "; ".join(f"{name} {known.get(name)}, asked for {asked[name]}" for name in names)
     return f"the sandbox in {asked['state']} runs with other settings ({pairs}): stop it first with `down`"

@@ -14,11 +14,13 @@ import aiohttp
 from sandbox.kubernetes_api import KubernetesApi
 from sandbox.node.addresses import Addresses
 from sandbox.node.container import BackOff
+from sandbox.node.errors import EngineError
 from sandbox.node.events import EventRecorder
 from sandbox.node.node import Node
 from sandbox.node.pod import Surroundings
 from sandbox.node.probes import http_check
-from sandbox.node.runtime import ProcessRuntime
+from sandbox.node.processes import ProcessRuntime
+from sandbox.node.runtime import Runtime
 from sandbox.node.server import NodeServer
 from sandbox.processes import run_until_signalled
 
@@ -27,6 +29,8 @@ from sandbox.processes import run_until_signalled
 class NodeOptions:
     kubeconfig: Path
     state: Path
+    runtime: str
+    docker_host: str
     bundles: Path
     runtime_path: Path
     name: str
@@ -40,7 +44,7 @@ async def _run(options: NodeOptions) -> None:
         events = EventRecorder(api, options.name)
         around = Surroundings(
             api=api,
-            runtime=ProcessRuntime(options.bundles, options.runtime_path, options.state / "pids"),
+            runtime=_runtime(options),
             check=http_check(session),
             back_off=options.back_off,
             directory=options.state / "pods",
@@ -57,12 +61,23 @@ async def _run(options: NodeOptions) -> None:
             await events.close()
 
 
+def _runtime(options: NodeOptions) -> Runtime:
+    if options.runtime == "process":
+        return ProcessRuntime(options.bundles, options.runtime_path, options.state / "pids")
+    # Imported only when asked for: the engine's client takes a while to load, and processes do without.
+    from sandbox.node import containers, engine
+
+    return containers.ContainerRuntime(engine.connect(options.docker_host), options.state)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="sandbox.node", description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--state", type=Path, required=True, help="directory of logs, volumes and pid files")
-    parser.add_argument("--bundles", type=Path, required=True, help="directory of images: <hex digest>/bundle.json")
-    parser.add_argument("--runtime-path", type=Path, required=True, help="first directory of the containers' PATH")
+    parser.add_argument("--runtime", choices=("process", "docker"), default="process", help="what pods run as")
+    parser.add_argument("--docker-host", default="", help="docker: address of the engine")
+    parser.add_argument("--bundles", type=Path, required=True, help="process: images, <hex digest>/bundle.json")
+    parser.add_argument("--runtime-path", type=Path, required=True, help="process: first directory of their PATH")
     parser.add_argument("--port", type=int, required=True, help="logs, /federate and /healthz")
     parser.add_argument("--name", default="sandbox")
     parser.add_argument("--back-off-seconds", type=float, default=0.25, help="first delay of a crash loop")
@@ -71,6 +86,8 @@ def main() -> int:
     options = NodeOptions(
         kubeconfig=given.kubeconfig,
         state=given.state.resolve(),
+        runtime=given.runtime,
+        docker_host=given.docker_host,
         bundles=given.bundles.resolve(),
         # Not resolved: a virtual environment is found by the path of its bin directory, not by what its links lead to.
         runtime_path=given.runtime_path.absolute(),
@@ -80,7 +97,7 @@ def main() -> int:
     )
     try:
         asyncio.run(run_until_signalled(_run(options)))
-    except OSError as error:
+    except (OSError, EngineError) as error:
         print(f"node: {error}", file=sys.stderr)
         return 1
     return 0

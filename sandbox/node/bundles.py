@@ -8,16 +8,12 @@ relative to the bundle's directory, in which the entrypoint is started.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-REFERENCE = re.compile(r"(?P<repository>.+)@sha256:(?P<hex>[0-9a-f]{64})")
-
-
-class ImageError(Exception):
-    """An image cannot be had; the message names it and says why."""
+from sandbox.node.errors import ImageError
+from sandbox.node.references import split_reference
 
 
 @dataclass(frozen=True)
@@ -32,12 +28,8 @@ def find_bundle(bundles: Path, image: str) -> Bundle:
     Raises:
         ImageError: the reference has no digest, or its bundle is missing or broken.
     """
-    matched = REFERENCE.fullmatch(image)
-    if matched is None:
-        raise ImageError(
-            f'image "{image}" must be referred to by digest, as <repository>@sha256:<64 hexadecimal digits>'
-        )
-    directory = bundles / matched["hex"]
+    _, digest = split_reference(image)
+    directory = bundles / digest
     try:
         description = json.loads((directory / "bundle.json").read_text())
         return Bundle(directory, tuple(description["entrypoint"]), dict(description.get("env") or {}))

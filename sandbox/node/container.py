@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sandbox.node.bundles import ImageError
-from sandbox.node.launch import ContainerConfigError, Launch
+from sandbox.node.errors import ContainerConfigError, ImageError, StartError
+from sandbox.node.launch import Launch
 from sandbox.node.probes import Check, Probe, verdicts
-from sandbox.node.runtime import RunningContainer, Runtime, StartError
+from sandbox.node.runtime import RunningContainer, Runtime
 from sandbox.node.status import ContainerState, Running, Terminated, Waiting
 
 log = logging.getLogger(__name__)
@@ -133,13 +133,13 @@ class Container:
         self._set(current=Running(started_at), started=plan.startup is None, ready=False)
         self._settings.report("Started", f"Started container {self.state.name}")
         probing = asyncio.create_task(self._probe(running, plan))
-        code = await running.wait()
+        ended = await running.wait()
         probing.cancel()
         await asyncio.gather(probing, return_exceptions=True)
         self._running = None
-        terminated = Terminated(code, "Completed" if code == 0 else "Error", started_at, _now())
+        terminated = Terminated(ended.code, ended.reason, started_at, _now())
         self._set(current=terminated, started=False, ready=False)
-        return code
+        return ended.code
 
     async def _probe(self, running: RunningContainer, plan: Plan) -> None:
         if plan.startup:

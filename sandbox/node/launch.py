@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sandbox.node.confinement import Confinement, confinement_of
+from sandbox.node.errors import ContainerConfigError
+
 Json = dict[str, Any]
 ConfigMaps = Mapping[str, Mapping[str, str]]
 """The data of the pod's namespace's ConfigMaps, by name; a missing one has no entry."""
@@ -16,23 +19,34 @@ EXPANSION = re.compile(r"\$(\$|\([A-Za-z_.-][A-Za-z0-9_.-]*\))")
 ENTRY = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]")
 
 
-class ContainerConfigError(Exception):
-    """A container asks for something that is not there, or that this node cannot give; the message names it."""
+@dataclass(frozen=True)
+class Volume:
+    """A directory of this machine; an emptyDir is `for_everybody`, whichever user a container runs as."""
+
+    directory: Path
+    for_everybody: bool = False
+
+
+@dataclass(frozen=True)
+class Mount:
+    volume: Volume
+    read_only: bool = False
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One container, fully resolved. `mounts` maps absolute paths in the container to directories of this machine."""
+    """One container, fully resolved. `mounts` has absolute paths in the container."""
 
     name: str
     image: str
     command: tuple[str, ...]
     args: tuple[str, ...]
     env: Mapping[str, str]
-    mounts: Mapping[str, Path] = field(default_factory=dict)
+    mounts: Mapping[str, Mount] = field(default_factory=dict)
+    confinement: Confinement = field(default_factory=Confinement)
 
 
-def launch_of(pod: Json, container: Json, ip: str, config_maps: ConfigMaps, volumes: Mapping[str, Path]) -> Launch:
+def launch_of(pod: Json, container: Json, ip: str, config_maps: ConfigMaps, volumes: Mapping[str, Volume]) -> Launch:
     """
     Raises:
         ContainerConfigError: a reference leads nowhere.
@@ -50,7 +64,11 @@ def launch_of(pod: Json, container: Json, ip: str, config_maps: ConfigMaps, volu
         command=tuple(expand(part, env) for part in container.get("command") or []),
         args=tuple(expand(part, env) for part in container.get("args") or []),
         env=env,
-        mounts={mount["mountPath"]: volumes[mount["name"]] for mount in container.get("volumeMounts") or []},
+        mounts={
+            mount["mountPath"]: Mount(volumes[mount["name"]], bool(mount.get("readOnly")))
+            for mount in container.get("volumeMounts") or []
+        },
+        confinement=confinement_of(pod, container),
     )
 
 

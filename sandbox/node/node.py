@@ -42,11 +42,12 @@ class Node:
 
     async def run(self) -> None:
         await self._around.runtime.remove_leftovers()
-        await register(self._api, self.name, self._port)
+        runtime = self._around.runtime.name
+        await register(self._api, self.name, self._port, runtime)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._pods.run())
-                tasks.create_task(keep_registered(self._api, self.name, self._port))
+                tasks.create_task(keep_registered(self._api, self.name, self._port, runtime))
         finally:
             await self._shut_down()
 

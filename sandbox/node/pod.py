@@ -14,10 +14,12 @@ from typing import Any
 
 from sandbox import kubernetes_api as k8s
 from sandbox.node.container import BackOff, Container, ContainerSettings, Plan
-from sandbox.node.launch import ContainerConfigError, launch_of, named_config_maps
+from sandbox.node.errors import ContainerConfigError
+from sandbox.node.launch import launch_of, named_config_maps
 from sandbox.node.probes import Check, probe_of
 from sandbox.node.runtime import Runtime
 from sandbox.node.status import ContainerState, Terminated, Waiting, pod_status
+from sandbox.node.volumes import make_volume
 
 DEFAULT_GRACE_SECONDS = 30
 
@@ -156,7 +158,10 @@ class PodWorker:
         if self.pod["spec"].get("initContainers"):
             raise ContainerConfigError("initContainers are not supported by this node")
         config_maps = {name: data for name in named_config_maps(self.pod) if (data := await self._config_map(name))}
-        volumes = {v["name"]: self._volume(v, config_maps) for v in self.pod["spec"].get("volumes") or []}
+        volumes = {
+            volume["name"]: make_volume(volume, self._directory / "volumes" / volume["name"], config_maps)
+            for volume in self.pod["spec"].get("volumes") or []
+        }
         return Plan(
             launch=launch_of(self.pod, spec, self.ip, config_maps, volumes),
             grace_seconds=self.pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS),
@@ -174,21 +179,6 @@ class PodWorker:
             raise ContainerConfigError(str(error)) from error
         except k8s.NO_ANSWER as error:
             raise ContainerConfigError(f"configmap {name}: {error}") from error
-
-    def _volume(self, volume: Json, config_maps: dict[str, dict[str, str]]) -> Path:
-        directory = self._directory / "volumes" / str(volume["name"])
-        directory.mkdir(parents=True, exist_ok=True)
-        if "configMap" in volume:
-            source = volume["configMap"]
-            if source["name"] not in config_maps and not source.get("optional"):
-                raise ContainerConfigError(f'configmap "{source["name"]}" not found')
-            for key, text in config_maps.get(source["name"], {}).items():
-                (directory / key).write_text(text)
-        elif "emptyDir" not in volume:
-            raise ContainerConfigError(
-                f"volume {volume['name']}: only emptyDir and configMap are supported by this node"
-            )
-        return directory
 
     def _report(self, reason: str, message: str) -> None:
         """Each thing is told once for a pod, however often it happens."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from sandbox.node.launch import ContainerConfigError
+from sandbox.node.errors import ContainerConfigError
 
 EAGER_SECONDS = 0.1
 

@@ -22,12 +22,15 @@ Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
-async def register(api: k8s.KubernetesApi, name: str, port: int) -> None:
-    """Create the object unless it exists, and report ready; waits for an API server that does not answer yet."""
+async def register(api: k8s.KubernetesApi, name: str, port: int, runtime: str) -> None:
+    """Create the object unless it exists, and report ready; waits for an API server that does not answer yet.
+
+    `runtime`: name and version of what runs the containers.
+    """
     while True:
         try:
             await _create(api, name)
-            await _report(api, name, port)
+            await _report(api, name, port, runtime)
             log.info("node %s registered, kubelet port %d", name, port)
             return
         except k8s.NO_ANSWER as error:
@@ -50,27 +53,27 @@ async def _create(api: k8s.KubernetesApi, name: str) -> None:
             raise
 
 
-async def keep_registered(api: k8s.KubernetesApi, name: str, port: int) -> None:
+async def keep_registered(api: k8s.KubernetesApi, name: str, port: int, runtime: str) -> None:
     while True:
         await asyncio.sleep(HEARTBEAT_SECONDS)
         try:
-            await _report(api, name, port)
+            await _report(api, name, port, runtime)
         except (k8s.KubernetesApiError, *k8s.NO_ANSWER) as error:
             log.warning("node %s cannot report: %s", name, error)
 
 
-async def _report(api: k8s.KubernetesApi, name: str, port: int) -> None:
+async def _report(api: k8s.KubernetesApi, name: str, port: int, runtime: str) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    await api.merge_patch(k8s.NODES, None, name, {"status": node_status(name, port, now)}, "status")
+    await api.merge_patch(k8s.NODES, None, name, {"status": node_status(name, port, runtime, now)}, "status")
 
 
-def node_status(name: str, port: int, now: str) -> Json:
+def node_status(name: str, port: int, runtime: str, now: str) -> Json:
     capacity = {"cpu": str(os.cpu_count() or 1), "memory": f"{psutil.virtual_memory().total // 1024}Ki", "pods": "110"}
     ready = {
         "type": "Ready",
         "status": "True",
         "reason": "KubeletReady",
-        "message": "the node runs pods as processes",
+        "message": f"the node runs pods by {runtime}",
         "lastHeartbeatTime": now,
         "lastTransitionTime": now,
     }
@@ -87,7 +90,7 @@ def node_status(name: str, port: int, now: str) -> Json:
             "kernelVersion": platform.release(),
             "kubeletVersion": "v1.36.0-sandbox",
             "kubeProxyVersion": "",
-            "containerRuntimeVersion": "process://1",
+            "containerRuntimeVersion": runtime,
             "bootID": "",
             "machineID": "",
             "systemUUID": "",

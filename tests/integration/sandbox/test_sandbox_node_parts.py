@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from sandbox.node.addresses import Addresses
-from sandbox.node.bundles import ImageError, find_bundle
+from sandbox.node.bundles import find_bundle
 from sandbox.node.container import BackOff
+from sandbox.node.errors import ContainerConfigError, ImageError
 from sandbox.node.federation import Scrape, Target, exposition
-from sandbox.node.launch import ContainerConfigError, expand, field_value
+from sandbox.node.launch import expand, field_value
 from sandbox.node.probes import Probe, Streak, probe_of, verdicts
 from sandbox.node.status import ContainerState, Running, Terminated, Waiting, pod_phase, pod_status
 

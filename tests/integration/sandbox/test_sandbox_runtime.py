@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sandbox.node.launch import Launch
-from sandbox.node.runtime import ProcessRuntime
+from sandbox.node.launch import Launch, Mount, Volume
+from sandbox.node.processes import ProcessRuntime
+from sandbox.node.runtime import Exit
 
 HEX = "a" * 64
 
@@ -26,25 +27,25 @@ def tool(tmp_path: Path, script: str) -> Path:
     return path.parent
 
 
-async def run(tmp_path: Path, runtime_path: Path, env: dict[str, str]) -> tuple[int, str]:
-    """Exit code and output of a container whose /tmp is a volume."""
+async def run(tmp_path: Path, runtime_path: Path, env: dict[str, str]) -> tuple[Exit, str]:
+    """End and output of a container whose /tmp is a volume."""
     (tmp_path / "volume").mkdir()
     runtime = ProcessRuntime(bundle(tmp_path, "tool"), runtime_path, tmp_path / "pids")
-    launch = Launch("server", f"model@sha256:{HEX}", (), (), env, {str(tmp_path.parent): tmp_path / "volume"})
+    mounts = {str(tmp_path.parent): Mount(Volume(tmp_path / "volume"))}
+    launch = Launch("server", f"model@sha256:{HEX}", (), (), env, mounts)
     started = await runtime.start("pod", launch, tmp_path / "log")
-    code = await started.wait()
-    return code, (tmp_path / "log").read_text()
+    return await started.wait(), (tmp_path / "log").read_text()
 
 
 async def test_this_machines_own_paths_are_no_paths_of_the_container(tmp_path: Path) -> None:
     runtime_path = tool(tmp_path, "echo ran")
-    code, output = await run(tmp_path, runtime_path, {})
-    assert code == 0
+    ended, output = await run(tmp_path, runtime_path, {})
+    assert ended == Exit(0, "Completed")
     assert "ran" in output
 
 
 async def test_paths_that_the_pod_names_lie_in_its_volumes(tmp_path: Path) -> None:
     runtime_path = tool(tmp_path, 'echo "$CACHE"')
-    code, output = await run(tmp_path, runtime_path, {"CACHE": f"{tmp_path.parent}/cache"})
-    assert code == 0
+    ended, output = await run(tmp_path, runtime_path, {"CACHE": f"{tmp_path.parent}/cache"})
+    assert ended == Exit(0, "Completed")
     assert f"{tmp_path / 'volume'}/cache" in output
