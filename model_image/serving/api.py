@@ -4,29 +4,34 @@ A response's head goes out together with the first token, never before: so a pro
 first token, and a request that fails before it gets a status of its own.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.datastructures import MutableHeaders
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.answering import CLIENT_GONE, error_response, read_body, streamed, whole
 from serving.ask import Arrival
 from serving.contract import api_digest
-from serving.errors import ApiError, BadRequest
-from serving.generation import Ending
-from serving.protocol import CompletionRequest, Wire, event
-from serving.run import Run
+from serving.errors import ApiError, GenerationFailed
+from serving.protocol.chat import ChatRequest, ChatWire
+from serving.protocol.completions import CompletionRequest, CompletionWire
+from serving.protocol.parameters import parse
+from serving.protocol.predict import PredictRequest, PredictWire
 from serving.service import Phase, Service
 from serving.trace import SCOPE_KEY, TraceContext
 
 PROBE_HEADER = "x-sluice-probe"
+OWNER = "sluice"
+"""`owned_by` of the model."""
 _ARRIVED = "serving.arrived"
-_CLIENT_GONE = 499
 
 
 class Envelope:
@@ -35,6 +40,11 @@ class Envelope:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
+        settings = service.settings
+        self._version = (
+            (b"x-model-revision", settings.revision.encode("latin-1")),
+            (b"x-model-version", settings.version.encode("latin-1")),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,93 +54,73 @@ class Envelope:
 
         async def send_stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._stamp(MutableHeaders(scope=message))
+                draining = self._service.phase in (Phase.DRAINING, Phase.REFUSING)
+                closing = ((b"connection", b"close"),) if draining else ()
+                message["headers"] = [*message.get("headers", ()), *self._version, *closing]
             await send(message)
 
         await self._app(scope, receive, send_stamped)
-
-    def _stamp(self, headers: MutableHeaders) -> None:
-        headers["x-model-revision"] = self._service.settings.revision
-        headers["x-model-version"] = self._service.settings.version
-        if self._service.phase in (Phase.DRAINING, Phase.REFUSING):
-            headers["connection"] = "close"
-
-
-class EventStream(Response):
-    """Server-sent events; the first must be there already when the response is made."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, events: AsyncIterator[bytes]) -> None:
-        super().__init__(headers={"cache-control": "no-cache"})
-        del self.headers["content-length"]
-        self._events = events
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for body in self._events:
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def create_app(service: Service) -> ASGIApp:
     """The application."""
     app = FastAPI(title="serving", docs_url=None, redoc_url=None)
-    _add_errors(app, service)
+    _add_errors(app)
     _add_probes(app, service)
+    _add_models(app, service)
+    _add_interfaces(app, service)
 
     @app.get("/model_info")
     async def model_info() -> Response:
         return JSONResponse(service.model_info(api_schema))
 
-    @app.post("/v1/completions")
-    async def completions(body: CompletionRequest, request: Request) -> Response:
-        arrival = _arrival(request, "completions", body.stream)
-        try:
-            service.check_model(body.model)
-            ask = body.ask()
-        except ApiError as error:
-            raise service.refuse_unread(arrival, error) from None
-        run = service.submit(ask, arrival)
-        wire = Wire(f"cmpl-{run.id}", service.settings.model_id, int(time.time()))
-        watch = asyncio.create_task(_cancel_when_gone(request, run))
-        await run.generation.first_token()
-        if body.stream and service.problem(run) is None:
-            return EventStream(_events(service, run, wire, watch))
-        text = await run.generation.text()
-        watch.cancel()
-        return await _completion(service, run, wire, text)
-
     api_schema = api_digest(app.openapi())
     return Envelope(app, service)
 
 
-async def _cancel_when_gone(request: Request, run: Run) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    run.generation.end(Ending.CANCELLED, "the client has gone")
+def _add_interfaces(app: FastAPI, service: Service) -> None:
+    model = service.settings.model_id
+
+    @app.post("/v1/completions", openapi_extra=_takes(CompletionRequest))
+    async def completions(request: Request) -> Response:
+        with _refusals_counted(service, request, "completions"):
+            body = parse(CompletionRequest, await read_body(request))
+            service.check_model(body.model)
+            ask = body.ask()
+        run = service.submit(ask, _arrival(request, "completions", bool(body.stream)))
+        wire = CompletionWire(run.id, model, int(time.time()), body.include_usage)
+        return await (streamed if body.stream else whole)(service, request, run, wire)
+
+    @app.post("/v1/chat/completions", openapi_extra=_takes(ChatRequest))
+    async def chat(request: Request) -> Response:
+        with _refusals_counted(service, request, "chat"):
+            body = parse(ChatRequest, await read_body(request))
+            service.check_model(body.model)
+            ask = body.ask(service.chat_prompt)
+        run = service.submit(ask, _arrival(request, "chat", bool(body.stream)))
+        wire = ChatWire(run.id, model, int(time.time()), ask.prompt, body.include_usage)
+        return await (streamed if body.stream else whole)(service, request, run, wire)
+
+    @app.post("/predict", openapi_extra=_takes(PredictRequest))
+    async def predict(request: Request) -> Response:
+        with _refusals_counted(service, request, "predict"):
+            ask = parse(PredictRequest, await read_body(request)).ask()
+        run = service.submit(ask, _arrival(request, "predict"))
+        return await whole(service, request, run, PredictWire(model))
 
 
-async def _events(service: Service, run: Run, wire: Wire, watch: asyncio.Task[None]) -> AsyncIterator[bytes]:
-    generation, first = run.generation, True
-    async for text in generation.texts():
-        if generation.ending is None:
-            if text or first:
-                yield wire.chunk(text)
-        elif (problem := service.problem(run)) is not None:
-            yield event(problem.body())
-        else:
-            yield wire.last_chunk(text, generation.ending, run.prompt_tokens, generation.completion_tokens)
-        first = False
-    watch.cancel()
+@contextmanager
+def _refusals_counted(service: Service, request: Request, interface: str) -> Iterator[None]:
+    """What is refused before its prompt is read counts as refused, too."""
+    try:
+        yield
+    except ApiError as error:
+        raise service.refuse_unread(_arrival(request, interface), error) from None
 
 
-async def _completion(service: Service, run: Run, wire: Wire, text: str) -> Response:
-    if run.generation.ending is Ending.CANCELLED:
-        return Response(status_code=_CLIENT_GONE)
-    if (problem := service.problem(run)) is not None:
-        return _error(problem)
-    return JSONResponse(await run.body(wire, text))
+def _takes(kind: type[BaseModel]) -> dict[str, Any]:
+    """Of a route that reads its body itself, for the OpenAPI document."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
 
 
 def _arrival(request: Request, interface: str, stream: bool = False) -> Arrival:
@@ -139,27 +129,44 @@ def _arrival(request: Request, interface: str, stream: bool = False) -> Arrival:
     return Arrival(request.scope[_ARRIVED], interface, traffic, stream, trace)
 
 
-def _error(error: ApiError) -> Response:
-    return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
-
-
-def _add_errors(app: FastAPI, service: Service) -> None:
+def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: ApiError) -> Response:
-        return _error(error)
+        return error_response(error)
 
-    @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> Response:
-        detail = error.errors()[0]
-        # The location starts with "body"; without a field after it the body itself is not what it should be.
-        path = ".".join(str(part) for part in detail["loc"][1:] if not isinstance(part, int))
-        message = (
-            "the body is not valid JSON"
-            if detail["type"] == "json_invalid"
-            else detail["msg"].removeprefix("Value error, ")
-        )
-        wrong = BadRequest(f"{path or 'body'}: {message}", code="invalid_value", parameter=path or None)
-        return _error(service.refuse_unread(_arrival(request, request.url.path.rsplit("/", 1)[-1]), wrong))
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=CLIENT_GONE)
+
+    @app.exception_handler(HTTPException)
+    async def not_routed(request: Request, error: HTTPException) -> Response:
+        path, kind = request.url.path, "invalid_request_error"
+        body = {"message": f"{request.method} {path}: {error.detail}", "type": kind, "param": None, "code": "no_route"}
+        return JSONResponse({"error": body}, status_code=error.status_code, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        # The log has the rest: it is raised once more.
+        return error_response(GenerationFailed("The server failed at this request.", code="internal_error"))
+
+
+def _add_models(app: FastAPI, service: Service) -> None:
+    created = int(time.time())
+
+    def model() -> dict[str, Any]:
+        name = service.settings.model_id
+        length = service.engine.context_tokens if service.engine is not None else None
+        served = {"id": name, "object": "model", "created": created, "owned_by": OWNER}
+        return served | {"root": name, "max_model_len": length}
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        return JSONResponse({"object": "list", "data": [model()]})
+
+    @app.get("/v1/models/{name:path}")
+    async def one_model(name: str) -> Response:
+        service.check_model(name)
+        return JSONResponse(model())
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
@@ -168,6 +175,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         return _status(service.not_alive)
 
     @app.get("/readyz")
+    @app.get("/health")
     async def readyz() -> Response:
         return _status(service.not_ready)
 

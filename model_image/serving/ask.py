@@ -16,7 +16,7 @@ class Ask:
     max_tokens: int | None = None
     """None: as many as the server allows and the context holds."""
     temperature: float | None = None
-    """None takes the model's own; below `protocol.GREEDY_BELOW_TEMPERATURE` is greedy."""
+    """None takes the model's own; below `engine.GREEDY_BELOW_TEMPERATURE` is greedy."""
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()

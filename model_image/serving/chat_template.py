@@ -36,7 +36,7 @@ def render(
         raise NoChatTemplate
     variables: dict[str, Any] = dict(special_tokens)
     try:
-        prompts, _ = render_jinja_template(
+        rendered: Any = render_jinja_template(
             conversations=[[dict(message) for message in messages]],
             chat_template=text,
             add_generation_prompt=True,
@@ -45,7 +45,7 @@ def render(
     except (TemplateError, TypeError) as error:
         message = f"messages: the model's chat template does not take them: {error}"
         raise BadRequest(message, code="invalid_value", parameter="messages") from error
-    return str(prompts[0])
+    return str(rendered[0][0])
 
 
 def special_tokens(directory: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
-"""The object `logprobs` of OpenAI's legacy completions for an echoed prompt. Pure."""
+"""Log-probabilities of a text's tokens by name, and the two shapes that OpenAI gives them. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Encoding, Tokenizer
@@ -9,25 +10,84 @@ from tokenizers.decoders import DecodeStream
 from serving.engine import TokenScore
 
 
-def legacy_logprobs(tokenizer: Tokenizer, encoding: Encoding, scores: Sequence[TokenScore]) -> dict[str, Any]:
-    """`tokens`, `token_logprobs`, `top_logprobs`, `text_offset`: lists with an entry for each token of the encoding.
+@dataclass(frozen=True)
+class TokenLogprob:
+    """One token in its place."""
 
-    Args:
-        encoding: of the prompt.
-        scores: of all its tokens but the first, for which nothing is predicted: its log-probabilities are None.
+    token: str
+    """What it adds to the text. Of a character's parts, as rare ones have, all but the last are ""."""
+    logprob: float | None
+    """Natural; None for the first token of all, which nothing predicts."""
+    top: tuple[tuple[str, float], ...]
+    """The most likely tokens in this place, best first."""
+    offset: int
+    """Where it begins in the text, in characters."""
 
-    A token that completes no character, as parts of a rare one do not, is ""; the last part is the character. Offsets
-    count characters of the prompt. `top_logprobs` has the text's own token, too, also where it is not among the most
-    likely; of other tokens that look alike it has the most likely one.
+
+def prompt_logprobs(tokenizer: Tokenizer, encoding: Encoding, scores: Sequence[TokenScore]) -> tuple[TokenLogprob, ...]:
+    """Every token of an encoded text; `scores` are of all but the first.
+
+    A token that the tokenizer adds, like one for the beginning, has no place in the text: it stands where the last
+    one ended.
     """
-    tokens = _pieces(tokenizer, encoding.ids)
-    following = list(zip(encoding.ids[1:], tokens[1:], scores, strict=True))
+    ends = list(_offsets(encoding))
+    first, *others = _pieces(tokenizer, encoding.ids)
+    following = zip(encoding.ids[1:], others, scores, ends[1:], strict=True)
+    return (TokenLogprob(first, None, (), ends[0]), *(_named(tokenizer, *one) for one in following))
+
+
+def answer_logprobs(tokenizer: Tokenizer, ids: Sequence[int], scores: Sequence[TokenScore]) -> tuple[TokenLogprob, ...]:
+    """Every token of an answer, with `scores` of all of them. Special tokens are named, but are not in its text."""
+    visible, offsets = DecodeStream(skip_special_tokens=True), [0]
+    for token in ids:
+        offsets.append(offsets[-1] + len(visible.step(tokenizer, token) or ""))
+    places = zip(ids, _pieces(tokenizer, ids), scores, offsets[:-1], strict=True)
+    return tuple(_named(tokenizer, *place) for place in places)
+
+
+def legacy_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """`tokens`, `token_logprobs`, `top_logprobs`, `text_offset`: OpenAI's shape for completions.
+
+    `top_logprobs` has the text's own token, too, also where it is not among the most likely; of other tokens that look
+    alike it has the most likely one.
+    """
     return {
-        "tokens": tokens,
-        "token_logprobs": [None, *(score.logprob for _, _, score in following)][: len(tokens)],
-        "top_logprobs": [None, *(_top(tokenizer, *one) for one in following)][: len(tokens)],
-        "text_offset": _offsets(encoding),
+        "tokens": [one.token for one in tokens],
+        "token_logprobs": [one.logprob for one in tokens],
+        "top_logprobs": [_by_name(one) for one in tokens],
+        "text_offset": [one.offset for one in tokens],
     }
+
+
+def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """`content`, a list with `token`, `logprob`, `bytes` and `top_logprobs` of each: OpenAI's shape for chat."""
+    content = [
+        _entry(one.token, one.logprob) | {"top_logprobs": [_entry(name, logprob) for name, logprob in one.top]}
+        for one in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _entry(token: str, logprob: float | None) -> dict[str, Any]:
+    # Half a character has no bytes of its own: its last part has them all.
+    whole = token and "\N{REPLACEMENT CHARACTER}" not in token
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode()) if whole else None}
+
+
+def _by_name(one: TokenLogprob) -> dict[str, float] | None:
+    if not one.top or one.logprob is None:
+        return None
+    named: dict[str, float] = {}
+    for name, logprob in one.top:
+        named.setdefault(name, logprob)
+    return named | {one.token: one.logprob}
+
+
+def _named(tokenizer: Tokenizer, token: int, piece: str, score: TokenScore, offset: int) -> TokenLogprob:
+    def name(other: int) -> str:
+        return piece if other == token else tokenizer.decode([other], skip_special_tokens=False)
+
+    return TokenLogprob(piece, score.logprob, tuple((name(other), logprob) for other, logprob in score.top), offset)
 
 
 def _pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
@@ -35,21 +95,8 @@ def _pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     return [decode.step(tokenizer, token) or "" for token in ids]
 
 
-def _top(tokenizer: Tokenizer, token: int, piece: str, score: TokenScore) -> dict[str, float] | None:
-    if not score.top:
-        return None
-    named: dict[str, float] = {}
-    for other, logprob in (*score.top, (token, score.logprob)):
-        name = piece if other == token else tokenizer.decode([other], skip_special_tokens=False)
-        if other == token or name not in named:
-            named[name] = logprob
-    return named
-
-
-def _offsets(encoding: Encoding) -> list[int]:
-    # What the tokenizer adds, like a token for the beginning, is not in the text: it stands where the last one ended.
-    starts, end = list[int](), 0
+def _offsets(encoding: Encoding) -> Iterable[int]:
+    end = 0
     for (start, stop), added in zip(encoding.offsets, encoding.special_tokens_mask, strict=True):
-        starts.append(end if added else start)
+        yield end if added else start
         end = end if added else stop
-    return starts

@@ -1,7 +1,7 @@
 """One admitted request: a job of the admission, a generation for the client, and the bookkeeping between.
 
-A request for log-probabilities is a run like others, queued, timed and cancelled like them; it gives no answer, and so
-no answer's events.
+A request for log-probabilities is a run like others, queued, timed and cancelled like them. One for those of its prompt
+gives no answer, and so no answer's events; one for those of its answer has the finished answer scored before it ends.
 
 Every run is timed whatever becomes of it, and told to the metrics exactly once: its first token when it comes, or with
 its end if none came. While it is under way the metrics ask for its age.
@@ -10,8 +10,9 @@ its end if none came. While it is under way the metrics ask for its age.
 import asyncio
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from tokenizers import Encoding
 
@@ -22,10 +23,10 @@ from serving.config import Settings
 from serving.engine import Engine, EngineDead, Progress, Sampling, Scores
 from serving.fault import Act, Drill, WrongText
 from serving.generation import COMPLETE, Ending, Generation
-from serving.logprobs import legacy_logprobs
+from serving.logprobs import answer_logprobs, prompt_logprobs
 from serving.metrics import Metrics, UnderWay, size_class
 from serving.outcome import Outcome
-from serving.protocol import Wire
+from serving.protocol.wire import Answer
 from serving.text import TextAssembler
 
 
@@ -75,7 +76,7 @@ class Run:
         self._stalled = False
         self._loop = asyncio.get_running_loop()
         assembler = (WrongText if act is Act.WRONG else TextAssembler)(engine.tokenizer, ask.stop)
-        self.generation = Generation(assembler, self._on_tokens, self._on_end)
+        self.generation = Generation(assembler, self._on_tokens, self._on_complete, self._on_end)
 
     def begin(self) -> None:
         """Start the clock and stand in line."""
@@ -101,9 +102,14 @@ class Run:
         """The request as it is at this moment."""
         return UnderWay(*self._labels, self._elapsed_seconds(), self._first_token is not None)
 
-    async def body(self, wire: Wire, text: str) -> dict[str, Any]:
-        """The whole answer of a request that is complete, as the client gets it."""
-        return wire.completion(text, str(self.generation.ending), self.prompt_tokens, self.generation.completion_tokens)
+    async def answer(self) -> Answer:
+        """The whole answer of a request that is complete."""
+        return self.text_answer()
+
+    def text_answer(self) -> Answer:
+        """The answer without log-probabilities."""
+        generation = self.generation
+        return Answer(generation.shown, str(generation.ending), self.prompt_tokens, generation.completion_tokens)
 
     def _hand_to_engine(self) -> None:
         ask, defaults = self._ask, self._engine.default_sampling
@@ -138,6 +144,9 @@ class Run:
         elif now - self._last_token > self._host.settings.stall_seconds:
             self._stalled = True
         self._last_token = now
+
+    def _on_complete(self, ending: Ending) -> None:
+        self.generation.end(ending)
 
     def _on_end(self, ending: Ending) -> None:
         self._deadline.cancel()
@@ -192,26 +201,58 @@ class Run:
             metrics.per_output_token(*self._labels, output_class, (elapsed - first) / (produced - 1))
 
 
-class Scoring(Run):
-    """A request for the log-probabilities of its prompt."""
+class _Scored(Run):
+    """A request that has something scored."""
 
     _scores = Scores((), None)
 
-    async def body(self, wire: Wire, text: str) -> dict[str, Any]:
-        """The prompt with its log-probabilities."""
-        # Naming every token of a long text takes long enough to make other coroutines late: a thread.
-        tokens, tokenizer = self._scores.tokens, self._engine.tokenizer
-        logprobs = await asyncio.to_thread(legacy_logprobs, tokenizer, self._prompt, tokens)
-        return wire.completion(self._ask.prompt, str(self.generation.ending), self.prompt_tokens, 0, logprobs)
+    def _score(self, ids: list[int], ending: Ending) -> None:
+        """End like this when the scores of these tokens have come."""
+        self._engine.score(self.id, ids, self._ask.logprobs or 0, partial(self._deliver_scores, ending))
+        self._engine_knows = True
 
-    def _hand_to_engine(self) -> None:
-        self._engine.score(self.id, self._prompt.ids, self._ask.logprobs or 0, self._deliver_scores)
-
-    def _deliver_scores(self, scores: Scores) -> None:
+    def _deliver_scores(self, ending: Ending, scores: Scores) -> None:
         self._engine_knows = False
         self._scores = scores
-        ending = Ending.LENGTH if scores.error is None else Ending.FAILED
-        self._show(partial(self.generation.end, ending, scores.error))
+        self._show(partial(self.generation.end, ending if scores.error is None else Ending.FAILED, scores.error))
+
+
+class ScoredAnswer(_Scored):
+    """A request for an answer and the log-probabilities of its tokens, given the prompt and those before."""
+
+    async def answer(self) -> Answer:
+        generated, tokenizer = self.generation.tokens, self._engine.tokenizer
+        scores = self._scores.tokens[-len(generated) :]
+        # Naming every token of a long text takes long enough to make other coroutines late: a thread.
+        return replace(
+            self.text_answer(), logprobs=await asyncio.to_thread(answer_logprobs, tokenizer, generated, scores)
+        )
+
+    def _on_complete(self, ending: Ending) -> None:
+        # A stop string ends the answer, but not what the engine does.
+        if self._engine_knows:
+            self._engine.cancel(self.id)
+        self._score(self._prompt.ids + self.generation.tokens, ending)
+
+
+class Scoring(_Scored):
+    """A request for the log-probabilities of its prompt."""
+
+    async def answer(self) -> Answer:
+        """The prompt itself."""
+        tokens, tokenizer = self._scores.tokens, self._engine.tokenizer
+        logprobs = await asyncio.to_thread(prompt_logprobs, tokenizer, self._prompt, tokens)
+        return Answer(self._ask.prompt, str(self.generation.ending), self.prompt_tokens, 0, logprobs)
+
+    def _hand_to_engine(self) -> None:
+        self._score(self._prompt.ids, Ending.LENGTH)
 
     def _count_answer(self, produced: int, elapsed: float) -> None:
         """It is none."""
+
+
+def kind_of_run(ask: Ask) -> type[Run]:
+    """The run that gives what is asked."""
+    if ask.echo:
+        return Scoring
+    return Run if ask.logprobs is None else ScoredAnswer

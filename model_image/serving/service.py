@@ -20,7 +20,7 @@ from serving.generation import Ending
 from serving.metrics import UNCLASSIFIED, Metrics, size_class
 from serving.model_dir import FileDigests
 from serving.outcome import Listener, Outcome
-from serving.run import Run, Scoring
+from serving.run import Run, kind_of_run
 
 _CRASHED = 1
 
@@ -97,6 +97,7 @@ class Service:
         try:
             engine = self._open_engine()
             prompt = engine.tokenizer.encode(ask.prompt, add_special_tokens=ask.special_tokens)
+            _check_prompt(len(prompt), arrival)
             prompt_class = size_class(len(prompt), self.settings.prompt_classes)
             max_tokens = self._max_tokens(ask, len(prompt))
             self.admission.check(len(prompt), max_tokens)
@@ -109,8 +110,7 @@ class Service:
             self._refuse(arrival, error, prompt_class, reason, ask)
             raise
         self.metrics.started(arrival.traffic, prompt_class)
-        kind = Scoring if ask.echo else Run
-        run = kind(self, engine, ask, max_tokens, prompt, arrival, (arrival.traffic, prompt_class), act)
+        run = kind_of_run(ask)(self, engine, ask, max_tokens, prompt, arrival, (arrival.traffic, prompt_class), act)
         run.begin()
         return run
 
@@ -126,8 +126,8 @@ class Service:
 
     def check_model(self, name: str | None) -> None:
         """Raises UnknownModel if a request names another model than the one that is served."""
-        if name not in (None, self.settings.model_id):
-            raise UnknownModel(str(name), self.settings.model_id)
+        if name is not None and name != self.settings.model_id:
+            raise UnknownModel(name, self.settings.model_id)
 
     def _closed_to(self, traffic: str) -> ApiError | None:
         """Why requests of this traffic are refused whatever they ask for; None if they are not."""
@@ -220,6 +220,12 @@ class Service:
     def _tell(self, outcome: Outcome) -> None:
         for listener in self._listeners:
             listener(outcome)
+
+
+def _check_prompt(tokens: int, arrival: Arrival) -> None:
+    if not tokens:
+        name = "messages" if arrival.interface == "chat" else "prompt"
+        raise BadRequest(f"{name}: no text for the model to go on from", code="invalid_value", parameter=name)
 
 
 def _check_seed(engine: Engine, ask: Ask) -> None:

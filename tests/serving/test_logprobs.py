@@ -16,7 +16,7 @@ from tokenizers.trainers import BpeTrainer
 from arithmetic.checkpoint import encode, load, new_tokenizer
 from serving.engine import Scores, TokenScore
 from serving.generation import Ending
-from serving.logprobs import legacy_logprobs
+from serving.logprobs import answer_logprobs, chat_logprobs, legacy_logprobs, prompt_logprobs
 
 ARITHMETIC = new_tokenizer().backend_tokenizer
 SCORING: dict[str, object] = {"echo": True, "max_tokens": 0}
@@ -124,7 +124,7 @@ def test_parts_of_a_character_and_added_tokens_keep_the_offsets_of_the_text() ->
     tokenizer = byte_level()
     encoding = tokenizer.encode("hello €!")
     scores = [TokenScore(-1.0, ())] * (len(encoding.ids) - 1)
-    logprobs = legacy_logprobs(tokenizer, encoding, scores)
+    logprobs = legacy_logprobs(prompt_logprobs(tokenizer, encoding, scores))
     assert logprobs["tokens"] == ["<s>", "hello", " ", "", "", "€", "!"]
     assert logprobs["text_offset"] == [0, 0, 5, 6, 6, 6, 7]
     assert logprobs["token_logprobs"] == [None, *[-1.0] * 6]
@@ -134,15 +134,41 @@ def test_the_texts_own_token_is_named_among_the_top_even_if_it_is_not_there() ->
     encoding = ARITHMETIC.encode("12")
     (one,), (two,), (three,) = (encode(character) for character in "123")
     best = ((three, math.log(0.6)), (one, math.log(0.3)))
-    logprobs = legacy_logprobs(ARITHMETIC, encoding, [TokenScore(math.log(0.1), best)])
+    logprobs = legacy_logprobs(prompt_logprobs(ARITHMETIC, encoding, [TokenScore(math.log(0.1), best)]))
     assert logprobs["top_logprobs"] == [None, {"3": math.log(0.6), "1": math.log(0.3), "2": math.log(0.1)}]
     assert two not in dict(best)
 
 
 def test_a_text_of_one_token_has_no_log_probability() -> None:
-    assert legacy_logprobs(ARITHMETIC, ARITHMETIC.encode("1"), []) == {
+    assert legacy_logprobs(prompt_logprobs(ARITHMETIC, ARITHMETIC.encode("1"), [])) == {
         "tokens": ["1"],
         "token_logprobs": [None],
         "top_logprobs": [None],
         "text_offset": [0],
     }
+
+
+def test_an_answers_special_tokens_are_named_but_have_no_place_in_its_text() -> None:
+    tokenizer = byte_level()
+    ids = [*tokenizer.encode("hello €", add_special_tokens=False).ids, 0]
+    named = answer_logprobs(tokenizer, ids, [TokenScore(-1.0, ((0, -0.5),))] * len(ids))
+    assert [one.token for one in named] == ["hello", " ", "", "", "€", "<s>"]
+    assert [one.offset for one in named] == [0, 5, 6, 6, 6, 7]
+
+
+def test_chats_shape_has_bytes_and_exactly_the_most_likely_tokens() -> None:
+    (two,), (three,) = (encode(character) for character in "23")
+    named = answer_logprobs(ARITHMETIC, [two], [TokenScore(-3.0, ((three, -0.5),))])
+    three_alone = {"token": "3", "logprob": -0.5, "bytes": [51]}
+    assert chat_logprobs(named)["content"] == [
+        {"token": "2", "logprob": -3.0, "bytes": [50], "top_logprobs": [three_alone]}
+    ]
+
+
+def test_part_of_a_character_has_no_bytes_of_its_own() -> None:
+    tokenizer = byte_level()
+    ids = tokenizer.encode("€", add_special_tokens=False).ids
+    best = ((ids[1], -0.5),)
+    content = chat_logprobs(answer_logprobs(tokenizer, ids, [TokenScore(-1.0, best)] * 3))["content"]
+    assert [one["bytes"] for one in content] == [None, None, list("€".encode())]
+    assert content[0]["top_logprobs"][0]["bytes"] is None
