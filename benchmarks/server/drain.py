@@ -169,12 +169,17 @@ class Users:
     """Ask at a steady rate, whether or not earlier questions are answered, and know what is right."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, choose: Callable[[], Awaitable[str]], answers: Mapping[str, str]
+        self,
+        session: aiohttp.ClientSession,
+        choose: Callable[[], Awaitable[str]],
+        answers: Mapping[str, str],
+        mix: Mix = MIX,
     ) -> None:
         """`choose` says for each request where to send it; `answers` is the right text by prompt."""
         self._session = session
         self._choose = choose
         self._answers = answers
+        self._mix = mix
         self.requests = 0
         self.lost: list[str] = []
         """Why, for each lost request."""
@@ -183,7 +188,7 @@ class Users:
         """Returns when `stop` is set and everything is answered."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as asking:
-            for planned in plan(MIX, questions):
+            for planned in plan(self._mix, questions):
                 await asyncio.sleep(max(0.0, began + planned.after_seconds - time.monotonic()))
                 if stop.is_set():
                     return
