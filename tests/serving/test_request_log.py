@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hand_driven import HandService
-from hand_http import ANSWER, DECODE_SECONDS, PREFILL_SECONDS, answering, ask
+from hand_http import ANSWER, DECODE_SECONDS, PREFILL_SECONDS, answering, ask, client
 from test_times import on_a_loop
 
 from serving.access import Access
@@ -17,7 +17,7 @@ from serving.api import create_app
 from serving.ask import Arrival, Ask
 from serving.config import Settings
 from serving.generation import Ending
-from serving.outcome import Outcome
+from serving.outcome import INTERFACES, Outcome
 from serving.request_log import RequestLog
 from serving.tracing import TraceHeaders
 
@@ -72,6 +72,23 @@ def test_a_refused_request_leaves_a_line_with_its_code() -> None:
     line = Log().asked(n=2)
     assert (line["level"], line["reason"], line["code"]) == ("warning", "refused", "invalid_value")
     assert line["id"] is line["queue_seconds"] is line["ttft_seconds"] is line["trace_id"] is None
+
+
+def test_every_interface_is_known_by_its_path() -> None:
+    """Only what is known is counted when it has no key, and gets a span."""
+    log = Log()
+    app = create_app(answering(listeners=[log.listener]))
+
+    async def post_to_all() -> list[str]:
+        async with client(app) as asking:
+            described = (await asking.get("/openapi.json")).json()["paths"]
+            paths = [path for path, operations in described.items() if "post" in operations]
+            for path in paths:
+                await asking.post(path, json={})
+            return paths
+
+    paths = asyncio.run(post_to_all())
+    assert dict(zip(paths, [line["interface"] for line in log.lines()], strict=True)) == INTERFACES
 
 
 def test_a_request_without_the_key_does_too() -> None:
