@@ -1,7 +1,10 @@
 """The service with a clock and an engine that a test drives by hand: no token comes and no time passes by itself."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
 from random import Random
+from typing import Any
 
 from arithmetic.checkpoint import encode, new_tokenizer
 from serving.ask import Arrival
@@ -83,3 +86,13 @@ class HandService(Service):
 
     def metrics_text(self) -> str:
         return self.exposition().decode()
+
+
+def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """A test that is a coroutine."""
+
+    @wraps(test)
+    def run() -> None:
+        asyncio.run(test())
+
+    return run

@@ -1,6 +1,5 @@
 """Log-probabilities of a given text: their shape on the wire, and a request for them as the service sees it."""
 
-import asyncio
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from random import Random
 
 import pytest
 import torch
-from hand_driven import HandService
+from hand_driven import HandService, on_a_loop
 from server_process import REVISIONS, ServerProcess, ready, series
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
@@ -82,30 +81,78 @@ def test_a_text_needs_cache_like_an_answer_does(tmp_path: Path) -> None:
         assert small.complete("1" * 193, logprobs=0, **SCORING).json()["error"]["code"] == "insufficient_kv_cache"
 
 
-def test_scoring_ends_with_its_request_and_late_scores_are_dropped() -> None:
-    async def scenario() -> None:
+@on_a_loop
+async def test_scoring_ends_with_its_request_and_late_scores_are_dropped() -> None:
+    service = HandService("", Random(0))
+    run = service.ask("1+1=2", logprobs=1, **SCORING)
+    (deliver,) = service.hand.scorings.values()
+    run.generation.end(Ending.DEADLINE)
+    assert service.hand.scorings == {}
+    deliver(Scores((), None))
+    assert run.generation.ending is Ending.DEADLINE
+    assert service.idle.is_set()
+
+
+@on_a_loop
+async def test_scoring_that_fails_is_a_failed_request() -> None:
+    service = HandService("", Random(0))
+    run = service.ask("1+1=2", logprobs=1, **SCORING)
+    service.hand.scorings.pop(run.id)(Scores((), "no finite log-probability"))
+    problem = service.problem(run)
+    assert problem is not None
+    assert (problem.status, str(problem)) == (500, "The generation failed: no finite log-probability")
+
+
+def scores(tokens: int) -> Scores:
+    return Scores((TokenScore(-1.0, ()),) * (tokens - 1), None)
+
+
+@on_a_loop
+async def test_an_answer_is_scored_together_with_its_prompt_before_its_request_ends() -> None:
+    service = HandService("", Random(0))
+    run = service.ask("1+1=", logprobs=0)
+    service.hand.give(run, "2", finished=True)
+    assert run.generation.ending is None
+    assert service.admission.running == 1, "what it reserved it keeps"
+    service.hand.scorings.pop(run.id)(scores(len("1+1=2")))
+    assert run.generation.ending is Ending.LENGTH
+    answer = await run.answer()
+    assert [(one.token, one.logprob) for one in answer.logprobs or ()] == [("2", -1.0)]
+    assert service.idle.is_set()
+
+
+@on_a_loop
+async def test_a_stop_string_ends_what_the_engine_does_before_the_answer_is_scored() -> None:
+    service = HandService("", Random(0))
+    run = service.ask(logprobs=0, stop="b")
+    service.hand.give(run, "ab")
+    assert service.hand.requests == {}
+    assert [*service.hand.scorings] == [run.id]
+    service.hand.scorings.pop(run.id)(scores(len("1+1=ab")))
+    assert (run.generation.ending, run.generation.shown) == (Ending.STOP, "a")
+
+
+@on_a_loop
+async def test_a_request_may_end_while_its_answer_is_scored() -> None:
+    for ending in (Ending.DEADLINE, Ending.CANCELLED):
         service = HandService("", Random(0))
-        run = service.ask("1+1=2", logprobs=1, **SCORING)
-        (deliver,) = service.hand.scorings.values()
-        run.generation.end(Ending.DEADLINE)
+        run = service.ask(logprobs=0)
+        service.hand.give(run, "2", finished=True)
+        run.generation.end(ending)
         assert service.hand.scorings == {}
-        deliver(Scores((), None))
-        assert run.generation.ending is Ending.DEADLINE
-        assert service.idle.is_set()
-
-    asyncio.run(scenario())
+        assert run.generation.ending is ending
+        assert service.admission.running == 0
 
 
-def test_scoring_that_fails_is_a_failed_request() -> None:
-    async def scenario() -> None:
-        service = HandService("", Random(0))
-        run = service.ask("1+1=2", logprobs=1, **SCORING)
-        service.hand.scorings.pop(run.id)(Scores((), "no finite log-probability"))
-        problem = service.problem(run)
-        assert problem is not None
-        assert (problem.status, str(problem)) == (500, "The generation failed: no finite log-probability")
-
-    asyncio.run(scenario())
+@on_a_loop
+async def test_an_answer_that_cannot_be_scored_is_a_failed_request() -> None:
+    service = HandService("", Random(0))
+    run = service.ask(logprobs=0)
+    service.hand.give(run, "2", finished=True)
+    service.hand.scorings.pop(run.id)(Scores((), "no finite log-probability"))
+    problem = service.problem(run)
+    assert problem is not None
+    assert (problem.status, problem.code) == (500, "generation_failed")
 
 
 def byte_level() -> Tokenizer:

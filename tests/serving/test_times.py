@@ -1,13 +1,9 @@
 """Times of requests: each is timed once whatever becomes of it, and a late one is slow before it ends."""
 
-import asyncio
 import math
-from collections.abc import Callable, Coroutine
-from functools import wraps
 from random import Random
-from typing import Any
 
-from hand_driven import HandService
+from hand_driven import HandService, on_a_loop
 from server_process import series
 
 from serving.config import TIME_BUCKETS_SECONDS
@@ -17,16 +13,6 @@ from serving.run import Run
 HISTOGRAMS = {"ttft": "serving_time_to_first_token_seconds", "e2e": "serving_request_duration_seconds"}
 LONGER = "serving_requests_running_longer"
 USERS = {"revision": "r1", "version": "v1", "traffic": "user", "prompt_class": "1-32"}
-
-
-def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """A test that is a coroutine."""
-
-    @wraps(test)
-    def run() -> None:
-        asyncio.run(test())
-
-    return run
 
 
 def service(fault: str = "") -> HandService:
