@@ -295,7 +295,8 @@ def _remove_containers(settings: Settings, say: Say) -> None:
     from sandbox.node import engine
 
     try:
-        left = engine.remove_containers_of(engine.connect(settings.docker_host), settings.node)
+        with contextlib.closing(engine.connect(settings.docker_host)) as client:
+            left = engine.remove_containers_of(client, settings.node)
     except EngineError as error:
         say(f"containers   not looked for: {error}. If some are left, they have the label {engine.NODE_LABEL}")
         return

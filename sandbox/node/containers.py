@@ -7,13 +7,15 @@ them. The engine's client blocks, so that each container has a thread which foll
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from sandbox.node import engine
 from sandbox.node.creation import container_config
+from sandbox.node.errors import StartError
 from sandbox.node.launch import Launch
 from sandbox.node.logs import LogWriter
 from sandbox.node.references import split_reference
@@ -48,15 +50,19 @@ class ContainerRuntime:
             output = await asyncio.shield(starting)
         except asyncio.CancelledError:
             # The thread goes on: what it starts must have ended before the pod is said to be gone.
-            await asyncio.gather(starting, return_exceptions=True)
-            await self._call(engine.remove, self._client, key)
+            await self._undo(key, starting)
             raise
         return self._followed(key, output, LogWriter(log))
 
     async def remove_leftovers(self) -> None:
         await self._call(engine.remove_containers_of, self._client, self._state)
 
-    def _followed(self, key: str, output: Iterator[bytes], log: LogWriter) -> RunningContainer:
+    async def _undo(self, key: str, starting: asyncio.Future[engine.Output]) -> None:
+        with contextlib.suppress(StartError):
+            (await starting).close()
+            await self._call(engine.remove, self._client, key)
+
+    def _followed(self, key: str, output: engine.Output, log: LogWriter) -> RunningContainer:
         loop, lines = asyncio.get_running_loop(), asyncio.StreamReader()
 
         def feed(chunk: bytes) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import docker
 import requests
 from docker.utils import kwargs_from_env
+from docker.utils.socket import frames_iter
 
 from sandbox.node.errors import EngineError, ImageError, StartError
 from sandbox.node.runtime import Exit
@@ -85,32 +86,48 @@ def user_of_image(client: Client, image: str) -> str:
         raise ImageError(f'image "{image}": {explanation(error)}') from error
 
 
-def start(client: Client, name: str, config: Json, state: Path) -> Iterator[bytes]:
-    """Create and start a container of the node `state`, in the place of an earlier one of this name.
+class Output:
+    """What a container writes, both streams in one, from now until it has ended. To be closed."""
 
-    Returns:
-        Its output, both streams in one, from its first byte until it has ended.
+    def __init__(self, client: Client, name: str) -> None:
+        self._socket = client.attach_socket(name, {"stdout": 1, "stderr": 1, "stream": 1})
+
+    def __iter__(self) -> Iterator[bytes]:
+        frames: Iterator[tuple[int, bytes]] = frames_iter(self._socket, tty=False)  # type: ignore[no-untyped-call]
+        return (chunk for _, chunk in frames)
+
+    def close(self) -> None:
+        # The client keeps it there; only closing all of the answer gives the connection back.
+        self._socket._response.close()
+
+
+def start(client: Client, name: str, config: Json, state: Path) -> Output:
+    """Create and start a container of the node `state`, in the place of an earlier one of this name.
 
     Raises:
         StartError: it cannot be created or started; then it is removed.
     """
-    try:
-        remove(client, name)
-        client.create_container_from_config(config | {"Labels": {NODE_LABEL: str(state)}}, name)
-        output: Iterator[bytes] = client.attach(name, stream=True)
-        client.start(name)
-    except ERRORS as error:
-        with contextlib.suppress(*ERRORS):
+    with contextlib.ExitStack() as unless_started:
+        try:
             remove(client, name)
-        raise StartError(explanation(error)) from error
+            client.create_container_from_config(config | {"Labels": {NODE_LABEL: str(state)}}, name)
+            unless_started.callback(remove, client, name)
+            # Before it starts, so that nothing is missed.
+            output = Output(client, name)
+            unless_started.callback(output.close)
+            client.start(name)
+        except ERRORS as error:
+            raise StartError(explanation(error)) from error
+        unless_started.pop_all()
     return output
 
 
-def follow(client: Client, name: str, output: Iterator[bytes], feed: Callable[[bytes], object]) -> Exit:
+def follow(client: Client, name: str, output: Output, feed: Callable[[bytes], object]) -> Exit:
     """Hand on a container's output until it has ended, and remove it."""
     try:
-        for chunk in output:
-            feed(chunk)
+        with contextlib.closing(output):
+            for chunk in output:
+                feed(chunk)
         code = int(client.wait(name)["StatusCode"])
         out_of_memory = client.inspect_container(name)["State"]["OOMKilled"]
         remove(client, name)
