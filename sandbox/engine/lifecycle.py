@@ -87,6 +87,30 @@ def down(state: Path, say: Say) -> None:
         _stop(Services(state), NAMES, say)
 
 
+@contextlib.contextmanager
+def borrowed(state: Path, say: Say) -> Iterator[Engine]:
+    """The engine of `state` for a while: started if it does not run, and then stopped by whoever gives it back last.
+
+    An engine that a person started with `up` stays. Raises as `up` does.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "borrowers").open("w") as borrowers:
+        fcntl.flock(borrowers, fcntl.LOCK_SH)
+        mark = state / "stop-when-given-back"
+        started = up(state, say)
+        if started.new:
+            mark.touch()
+        try:
+            yield started.engine
+        finally:
+            # Nobody else holds the lock: the last borrower.
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(borrowers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if mark.exists():
+                    mark.unlink()
+                    down(state, say)
+
+
 def _start(state: Path, services: Services, say: Say, base_image: str, environment: Mapping[str, str]) -> Engine:
     docker_host = environment.get("DOCKER_HOST") or _own_engine(state, services, say)
     registry = _registry(state, services, say)
