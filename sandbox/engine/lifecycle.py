@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ def down(state: Path, say: Say) -> None:
         return
     with _only_one(state):
         _stop(Services(state), NAMES, say)
+        _remove(_short(state))
 
 
 @contextlib.contextmanager
@@ -170,6 +172,15 @@ def _stop(services: Services, names: list[str] | tuple[str, ...], say: Say) -> N
 def _short(state: Path) -> Path:
     """A path's socket may have 107 characters, so sockets do not lie under the state directory."""
     return Path("/run") / f"sluice-{hashlib.sha256(str(state).encode()).hexdigest()[:12]}"
+
+
+def _remove(short: Path) -> None:
+    """dockerd leaves the network namespace of its containers mounted there."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in mounts:
+        if Path(mount).is_relative_to(short):
+            subprocess.run(["umount", mount], check=False)
+    shutil.rmtree(short, ignore_errors=True)
 
 
 def _program(name: str) -> str:
