@@ -2,7 +2,7 @@
 
     <store>/<hex>/bundle.json      entrypoint, environment (paths relative to the bundle), labels
     <store>/<hex>/app/serving/     the server, from the build context
-    <store>/<hex>/model/           the revision's files, hard-linked where possible
+    <store>/<hex>/model/           the revision's files, hard-linked where possible; if not in the cache
     <store>/versions/<version>     <hex>, so that an image can be found
 
 <hex> is the digest over all of <store>/<hex>. A bundle is put together in a draft directory and renamed when it is
@@ -26,12 +26,10 @@ from typing import Any
 
 from sluice.errors import Refused
 from sluice.images.content import digest_of, files_under
-from sluice.images.context import PACKAGE, context_files, digest_of_context
+from sluice.images.context import PACKAGE, context_files, digest_of_context, model_files
 from sluice.ports import ImageSpec
 
 DRAFT = ".draft-"
-SETTINGS = "serving.json"
-"""Comes with a revision, but is part of the version's environment, not of the image's files."""
 
 
 class BundleImages:
@@ -121,17 +119,23 @@ def _fill(bundle: Path, spec: ImageSpec, progress: Callable[[str], None]) -> Non
     app = {name: path for name, path in context_files(spec.context).items() if name.startswith(f"{PACKAGE}/")}
     progress(f"copying the server, {len(app)} files")
     _put(app, bundle / "app", shutil.copyfile)
-    model = {name: path for name, path in files_under(spec.revision.location).items() if name != SETTINGS}
-    megabytes = sum(path.stat().st_size for path in model.values()) / 1e6
-    progress(f"linking revision {spec.revision.name}, {len(model)} files, {megabytes:.1f} MB")
-    _put(model, bundle / "model", _link)
+    if spec.weights == "image":
+        _fill_model(bundle / "model", spec, progress)
     (bundle / "bundle.json").write_text(json.dumps(_manifest(spec), indent=2, sort_keys=True) + "\n")
 
 
+def _fill_model(target: Path, spec: ImageSpec, progress: Callable[[str], None]) -> None:
+    model = model_files(spec.revision.location)
+    megabytes = sum(path.stat().st_size for path in model.values()) / 1e6
+    progress(f"linking revision {spec.revision.name}, {len(model)} files, {megabytes:.1f} MB")
+    _put(model, target, _link)
+
+
 def _manifest(spec: ImageSpec) -> dict[str, Any]:
+    model = {"MODEL_DIR": "model"} if spec.weights == "image" else {}
     return {
         "entrypoint": ["python", "-m", PACKAGE],
-        "env": {"PYTHONPATH": "app", "MODEL_DIR": "model"},
+        "env": {"PYTHONPATH": "app", **model},
         "labels": {"version": spec.version, "revision": spec.revision.name, "revision_digest": spec.revision.digest},
     }
 
