@@ -111,7 +111,7 @@ def start(client: Client, name: str, config: Json, state: Path) -> Output:
         try:
             remove(client, name)
             client.create_container_from_config(config | {"Labels": {NODE_LABEL: str(state)}}, name)
-            unless_started.callback(remove, client, name)
+            unless_started.callback(_remove_if_it_answers, client, name)
             # Before it starts, so that nothing is missed.
             output = Output(client, name)
             unless_started.callback(output.close)
@@ -154,6 +154,11 @@ def remove(client: Client, name: str) -> None:
     except docker.errors.APIError as error:
         if error.status_code not in GONE:
             raise
+
+
+def _remove_if_it_answers(client: Client, name: str) -> None:
+    with contextlib.suppress(*ERRORS):
+        remove(client, name)
 
 
 def remove_containers_of(client: Client, state: Path) -> int:

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from live_sandbox import LiveSandbox, make_bundle, sandbox_command, up_options
 
+from tests.docker_engine import docker_engine
+
+__all__ = ["docker_engine"]
+
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSandbox]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 PROJECT = Path(__file__).resolve().parents[3]
 NAMESPACE = "ai-inference"
 HOST = "arithmetic.example.com"
+OPTIONS = ("--ephemeral-ports", "--apply", str(PROJECT / "manifests" / "overlays" / "sandbox"))
 SERVICE = f"arithmetic.{NAMESPACE}.svc.cluster.local"
 
 Json = dict[str, Any]
@@ -33,10 +35,13 @@ def until(condition: Callable[[], T], what: str, seconds: float = 10.0, pause_se
     return value
 
 
-def sandbox_command(command: str, state: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """`python -m sandbox …` as a user runs it."""
+def sandbox_command(
+    command: str, state: Path, *options: str, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python -m sandbox …` as a user runs it, with `env` in the environment, too."""
     argv = [sys.executable, "-m", "sandbox", command, "--state", str(state), *options]
-    return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    variables = os.environ | (env or {})
+    return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False, env=variables)
 
 
 def make_bundle(bundles: Path, name: str) -> str:
@@ -50,11 +55,12 @@ def make_bundle(bundles: Path, name: str) -> str:
     return f"registry.test/{name}@sha256:{digest}"
 
 
-def pod_spec(image: str, *, env: dict[str, str] | None = None, **more: Any) -> Json:
+def pod_spec(image: str, *, env: dict[str, str] | None = None, container: Json | None = None, **more: Any) -> Json:
+    """With fields of the pod, and of its only container, changed or added."""
     fields = {"HOST": "status.podIP", "VERSION": "metadata.labels['version']"}
     variables: list[Json] = [{"name": k, "valueFrom": {"fieldRef": {"fieldPath": v}}} for k, v in fields.items()]
     variables += [{"name": k, "value": v} for k, v in {"PORT": "8000", **(env or {})}.items()]
-    container = {
+    server = {
         "name": "server",
         "image": image,
         "env": variables,
@@ -62,7 +68,7 @@ def pod_spec(image: str, *, env: dict[str, str] | None = None, **more: Any) -> J
         "startupProbe": {"httpGet": {"path": "/livez", "port": "http"}, "periodSeconds": 1, "failureThreshold": 30},
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1},
     }
-    return {"containers": [container], "terminationGracePeriodSeconds": 5, **more}
+    return {"containers": [server | (container or {})], "terminationGracePeriodSeconds": 5, **more}
 
 
 class LiveSandbox:
@@ -204,6 +210,9 @@ def primary(**weights: int) -> Json:
 
 
 def up_options(bundles: Path) -> Sequence[str]:
-    overlay = PROJECT / "manifests" / "overlays" / "sandbox"
     runtime = Path(sys.executable).parent
-    return ("--ephemeral-ports", "--bundles", str(bundles), "--runtime-path", str(runtime), "--apply", str(overlay))
+    return ("--runtime", "process", *OPTIONS, "--bundles", str(bundles), "--runtime-path", str(runtime))
+
+
+def container_options() -> Sequence[str]:
+    return ("--runtime", "docker", *OPTIONS)

@@ -28,6 +28,10 @@ class Handler(BaseHTTPRequestHandler):
             self._stream(20, 0.05)
         elif path == "/crash":
             os._exit(3)
+        elif path == "/eat":
+            self._answer(200, b"x" * 256_000_000)
+        elif path == "/inside":
+            self._answer(200, json.dumps(inside()).encode())
         else:
             Handler.answers += 1
             seen = {"version": VERSION, "path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}}
@@ -55,6 +59,26 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: object) -> None:
         """Probes would fill the log."""
+
+
+def inside() -> dict[str, object]:
+    """What this process may do."""
+    with open("/proc/self/status") as file:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
+    kept = {name: status[name] for name in ("CapEff", "NoNewPrivs")}
+    return {"uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(), **kept, "writable": writable()}
+
+
+def writable() -> list[str]:
+    """Which of the directories named in LOOK can be written to."""
+    found = []
+    for directory in os.environ.get("LOOK", "").split():
+        try:
+            with open(f"{directory}/written", "w"):
+                found.append(directory)
+        except OSError:
+            continue
+    return found
 
 
 def end(number: int, frame: object) -> None:

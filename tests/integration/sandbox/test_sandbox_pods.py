@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +69,14 @@ def test_the_environment_is_resolved(sandbox: LiveSandbox) -> None:
     with open(seen["FILE"]) as file:
         assert file.read() == "text"
     assert os.path.isdir(seen["TMPDIR"])
+
+
+def test_a_directory_of_the_machine_is_found_where_the_pod_mounts_it(sandbox: LiveSandbox, tmp_path: Path) -> None:
+    mount = {"volumeMounts": [{"name": "cache", "mountPath": "/models", "readOnly": True}]}
+    volumes = [{"name": "cache", "hostPath": {"path": str(tmp_path), "type": "Directory"}}]
+    sandbox.create_pod("cached", env={"MODEL_DIR": "/models/r2"}, container=mount, volumes=volumes)
+    address = sandbox.until_ready("cached")["status"]["podIP"]
+    assert sandbox.api.get(f"http://{address}:8000/").json()["env"]["MODEL_DIR"] == f"{tmp_path}/r2"
 
 
 def test_a_missing_image_is_named(sandbox: LiveSandbox) -> None:
