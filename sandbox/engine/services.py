@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
+import contextlib
+import os
 import time
 import urllib.error
 import urllib.request
@@ -42,16 +43,8 @@ class Services:
             return False
         log = self._state / "logs" / f"{service.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                service.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        if identity := ProcessIdentity.of(process.pid):
-            identity.write(self._pid_file(service.name))
+        process = _spawn(service.command, log)
+        process.write(self._pid_file(service.name))
         self._await(service, process, log)
         return True
 
@@ -60,13 +53,15 @@ class Services:
         identity = self.running(name)
         if identity:
             identity.end(grace_seconds)
+            with contextlib.suppress(ChildProcessError):  # another process has started it
+                os.waitpid(identity.pid, os.WNOHANG)
         self._pid_file(name).unlink(missing_ok=True)
         return identity is not None
 
-    def _await(self, service: Service, process: subprocess.Popen[bytes], log: Path) -> None:
+    def _await(self, service: Service, process: ProcessIdentity, log: Path) -> None:
         deadline = time.monotonic() + service.start_seconds
         while not service.answers():
-            ended = process.poll() is not None
+            ended = not process.alive()
             if ended or time.monotonic() > deadline:
                 self.stop(service.name, grace_seconds=5)
                 reason = "ended while starting" if ended else f"does not answer after {service.start_seconds:g} s"
@@ -75,6 +70,27 @@ class Services:
 
     def _pid_file(self, name: str) -> Path:
         return self._state / "pids" / f"{name}.json"
+
+
+def _spawn(command: Sequence[str], log: Path) -> ProcessIdentity:
+    """A process that leads a session of its own and outlives its parent, its output appended to `log`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    pid = os.posix_spawnp(
+        command[0],
+        list(command),
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    identity = ProcessIdentity.of(pid)
+    if identity is None:
+        os.waitpid(pid, 0)
+        raise StartFailed(f"{command[0]} ended at once. The end of {log}:\n{_last_lines(log)}")
+    return identity
 
 
 def http_answers(url: str) -> bool:

@@ -17,7 +17,15 @@ KEPT_LINES = 20
 """Of a failed step's output, for the error."""
 WORK = re.compile(r"Step \S+ : (FROM|RUN|COPY|ADD)\b")
 """Steps that take time; the others only write down what the image says of itself."""
-NOISE = ("--->", "Removing intermediate container", "Successfully built", "Successfully tagged")
+NOISE = (
+    "--->",
+    "Removing intermediate container",
+    "Successfully built",
+    "Successfully tagged",
+    "[Warning] One or more build-args",
+)
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""The engine paints what steps print to standard error."""
 ALREADY_THERE = ("Layer already exists", "Mounted from")
 
 Progress = Callable[[str], None]
@@ -55,7 +63,7 @@ class BuildLog:
         """One event of the engine."""
         self.image = event.get("aux", {}).get("ID", self.image)
         self.error = message_of(event) or self.error
-        for line in str(event.get("stream", "")).splitlines():
+        for line in COLOURS.sub("", str(event.get("stream", ""))).splitlines():
             self._line(" ".join(line.split()))
 
     def last_words(self) -> str:
