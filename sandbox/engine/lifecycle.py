@@ -129,14 +129,15 @@ def _own_engine(state: Path, services: Services, say: Say) -> str:
     if os.geteuid() != 0:
         raise EngineMissing("an own Docker Engine needs root: run it as root, or name an engine with DOCKER_HOST")
     short = _short(state)
-    socket_url = f"unix://{short}/docker.sock"
+    listens_at = short / "docker.sock"
+    socket_url = f"unix://{listens_at}"
     command = [
         _program("dockerd"),
         *("--host", socket_url, "--data-root", str(state / "docker"), "--exec-root", f"{short}/exec"),
         *("--pidfile", f"{short}/dockerd.pid", "--bridge", "none", "--iptables=false", "--ip6tables=false"),
     ]
     short.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if services.ensure(Service("dockerd", command, lambda: _engine_answers(socket_url))):
+    if services.ensure(Service("dockerd", command, lambda: _engine_answers(listens_at))):
         say(f"dockerd answers at {socket_url}")
     return socket_url
 
@@ -210,9 +211,12 @@ def _bindable(port: int) -> int:
         return 0
 
 
-def _engine_answers(url: str) -> bool:
+def _engine_answers(listens_at: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as attempt:
+        if attempt.connect_ex(str(listens_at)) != 0:
+            return False
     try:
-        with _client(url) as client:
+        with _client(f"unix://{listens_at}") as client:
             return bool(client.ping())
     except (StartFailed, DockerException, OSError):
         return False
