@@ -32,10 +32,11 @@ from sluice.evidence.scorers import score, scorer_versions
 from sluice.evidence.telemetry import ScrapedTelemetry
 from sluice.guard import Claim, guard
 from sluice.images.bundle import BundleImages
+from sluice.images.docker_engine import DockerImages, EngineSettings
 from sluice.ledger.store import FsspecLedger
 from sluice.ledger.summary import summary
 from sluice.policy import ReleasePolicy
-from sluice.ports import Entry, Ports, Prompt
+from sluice.ports import Entry, Images, Ports, Prompt
 from sluice.revisions.directory import DirectoryRevisions
 from sluice.settings import Settings
 
@@ -82,6 +83,21 @@ def telemetry_of(settings: Settings) -> ScrapedTelemetry | PrometheusTelemetry:
     raise _unset("neither SLUICE_PROMETHEUS_URL nor SLUICE_METRICS_URLS is set")
 
 
+def images_of(settings: Settings) -> Images:
+    """Where images are built and kept."""
+    if settings.images == "bundles":
+        return BundleImages(settings.bundles)
+    return DockerImages(
+        EngineSettings(
+            docker_host=settings.docker_host,
+            registry_user=settings.registry_user,
+            registry_password=settings.registry_password,
+            build_args=settings.build_args,
+            network=settings.build_network,
+        )
+    )
+
+
 def _unset(what: str) -> BadInput:
     return BadInput(f"{what}; `make up` prints the sandbox's, a cluster's administrator knows a cluster's")
 
@@ -110,7 +126,7 @@ async def ports_for(settings: Settings, policy: ReleasePolicy) -> AsyncIterator[
             workloads=KubernetesWorkloads(client, policy.model, where.namespace, settings.workload),
             lease=KubernetesLease(client, policy.model, where),
             revisions=DirectoryRevisions.of_source(policy.source, settings.root),
-            images=BundleImages(settings.bundles),
+            images=images_of(settings),
             endpoint=endpoint,
             telemetry=telemetry,
             ledger=ledger(settings),

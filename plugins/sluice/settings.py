@@ -58,8 +58,8 @@ class Settings(BaseModel):
     """Folder or fsspec URL of the ledger."""
     images: Literal["docker", "bundles"] = "docker"
     """What builds images: a Docker Engine, or, for the sandbox without one, folders that stand for images."""
-    docker_host: str = ""
-    """The Docker Engine, e.g. unix:///var/run/docker.sock; "": as DOCKER_HOST says, or the engine's default."""
+    docker_host: str = "unix:///var/run/docker.sock"
+    """The Docker Engine; also read from DOCKER_HOST."""
     registry_user: str = ""
     """Who pushes images; in Airflow the connection `sluice_registry` comes first."""
     registry_password: str = Field("", repr=False)
@@ -104,7 +104,8 @@ class Settings(BaseModel):
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings. Raises BadInput naming the variable."""
-    values = {
+    values = {"docker_host": environment["DOCKER_HOST"]} if environment.get("DOCKER_HOST") else {}
+    values |= {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environment.items()
         if name.startswith(PREFIX) and value

@@ -41,6 +41,13 @@ def test_build_arguments_are_pairs_separated_by_commas() -> None:
         settings.read({"SLUICE_BUILD_ARGS": "TORCH"})
 
 
+def test_the_engine_is_the_one_that_docker_uses_unless_sluice_has_its_own() -> None:
+    own, dockers = {"SLUICE_DOCKER_HOST": "tcp://own:2376"}, {"DOCKER_HOST": "tcp://shared:2376"}
+    assert settings.read({}).docker_host == "unix:///var/run/docker.sock"
+    assert settings.read(dockers).docker_host == "tcp://shared:2376"
+    assert settings.read(dockers | own).docker_host == "tcp://own:2376"
+
+
 def test_keys_and_passwords_are_not_shown() -> None:
     secrets = {"SLUICE_ENDPOINT_KEY": "s3", "SLUICE_REGISTRY_PASSWORD": "s3", "SLUICE_JUDGE_KEY": "s3"}
     assert "s3" not in repr(settings.read(secrets))
