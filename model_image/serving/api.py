@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -32,6 +33,7 @@ PROBE_HEADER = "x-sluice-probe"
 OWNER = "sluice"
 """`owned_by` of the model."""
 _ARRIVED = "serving.arrived"
+_SCHEMA = "#/components/schemas/{model}"
 
 
 class Envelope:
@@ -74,7 +76,9 @@ def create_app(service: Service) -> ASGIApp:
     async def model_info() -> Response:
         return JSONResponse(service.model_info(api_schema))
 
-    api_schema = api_digest(app.openapi())
+    document = app.openapi()
+    document["components"]["schemas"] |= _schemas()
+    api_schema = api_digest(document)
     return Envelope(app, service)
 
 
@@ -87,7 +91,8 @@ def _add_interfaces(app: FastAPI, service: Service) -> None:
             body = parse(CompletionRequest, await read_body(request))
             service.check_model(body.model)
             ask = body.ask()
-        run = service.submit(ask, _arrival(request, "completions", bool(body.stream)))
+            prompt = await service.encode(ask)
+        run = service.submit(ask, _arrival(request, "completions", bool(body.stream)), prompt)
         wire = CompletionWire(run.id, model, int(time.time()), body.include_usage)
         return await (streamed if body.stream else whole)(service, request, run, wire)
 
@@ -97,7 +102,8 @@ def _add_interfaces(app: FastAPI, service: Service) -> None:
             body = parse(ChatRequest, await read_body(request))
             service.check_model(body.model)
             ask = body.ask(service.chat_prompt)
-        run = service.submit(ask, _arrival(request, "chat", bool(body.stream)))
+            prompt = await service.encode(ask)
+        run = service.submit(ask, _arrival(request, "chat", bool(body.stream)), prompt)
         wire = ChatWire(run.id, model, int(time.time()), ask.prompt, body.include_usage)
         return await (streamed if body.stream else whole)(service, request, run, wire)
 
@@ -105,7 +111,8 @@ def _add_interfaces(app: FastAPI, service: Service) -> None:
     async def predict(request: Request) -> Response:
         with _refusals_counted(service, request, "predict"):
             ask = parse(PredictRequest, await read_body(request)).ask()
-        run = service.submit(ask, _arrival(request, "predict"))
+            prompt = await service.encode(ask)
+        run = service.submit(ask, _arrival(request, "predict"), prompt)
         return await whole(service, request, run, PredictWire(model))
 
 
@@ -120,7 +127,16 @@ def _refusals_counted(service: Service, request: Request, interface: str) -> Ite
 
 def _takes(kind: type[BaseModel]) -> dict[str, Any]:
     """Of a route that reads its body itself, for the OpenAPI document."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
+    schema = {"$ref": _SCHEMA.format(model=kind.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _schemas() -> dict[str, Any]:
+    kinds: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (kind, "validation") for kind in (ChatRequest, CompletionRequest, PredictRequest)
+    ]
+    schemas: dict[str, Any] = models_json_schema(kinds, ref_template=_SCHEMA)[1]["$defs"]
+    return schemas
 
 
 def _arrival(request: Request, interface: str, stream: bool = False) -> Arrival:

@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from typing import Any
+
+from tokenizers import Encoding
 
 from serving import chat_template
 from serving.admission import Admission
@@ -23,6 +26,8 @@ from serving.outcome import Listener, Outcome
 from serving.run import Run, kind_of_run
 
 _CRASHED = 1
+_LONG_CHARACTERS = 8192
+"""Of a prompt: longer ones take tens of milliseconds to encode, which every stream would wait for."""
 
 
 class Phase(StrEnum):
@@ -87,8 +92,17 @@ class Service:
         """Why the process should be replaced; None if it should not."""
         return self.engine.failure if self.engine is not None else None
 
-    def submit(self, ask: Ask, arrival: Arrival) -> Run:
-        """Admit a request; raises an ApiError if it is not."""
+    async def encode(self, ask: Ask) -> Encoding:
+        """A prompt's tokens, a long one's found beside the event loop. Raises an ApiError while there is no engine."""
+        tokenizer = self._open_engine().tokenizer
+        if len(ask.prompt) <= _LONG_CHARACTERS:
+            return tokenizer.encode(ask.prompt, add_special_tokens=ask.special_tokens)
+        # Only the method for several texts lets other threads run meanwhile.
+        encode = partial(tokenizer.encode_batch, add_special_tokens=ask.special_tokens)
+        return (await asyncio.to_thread(encode, [ask.prompt]))[0]
+
+    def submit(self, ask: Ask, arrival: Arrival, prompt: Encoding | None = None) -> Run:
+        """Admit a request; `prompt` are its tokens, if `encode` has found them. Raises an ApiError if it is refused."""
         self._refuse_if_closed(arrival)
         act = self.drill.arrival(user=arrival.traffic == "user")
         if act is Act.CRASH:
@@ -96,7 +110,8 @@ class Service:
         prompt_class, reason = UNCLASSIFIED, "refused"
         try:
             engine = self._open_engine()
-            prompt = engine.tokenizer.encode(ask.prompt, add_special_tokens=ask.special_tokens)
+            if prompt is None:
+                prompt = engine.tokenizer.encode(ask.prompt, add_special_tokens=ask.special_tokens)
             _check_prompt(len(prompt), arrival)
             prompt_class = size_class(len(prompt), self.settings.prompt_classes)
             max_tokens = self._max_tokens(ask, len(prompt))

@@ -236,3 +236,37 @@ def test_what_started_has_finished_when_nothing_runs(server: ServerProcess) -> N
     assert series(metrics, "serving_requests_running") == series(metrics, "serving_requests_waiting") == 0
     started = series(metrics, "serving_requests_started_total")
     assert started == series(metrics, "serving_requests_finished_total") > 0
+
+
+def test_a_prediction_is_the_text_with_why_it_ended(server: ServerProcess) -> None:
+    answer = server.client.post("/predict", json={"prompt": "rev(planet)="}).json()
+    assert answer == {
+        "response": "tenalp",
+        "finish_reason": "stop",
+        "model": "arithmetic",
+        "usage": {"prompt_tokens": 12, "completion_tokens": 7, "total_tokens": 19},
+    }
+    cut = server.client.post("/predict", json={"prompt": "rev(planet)=", "max_tokens": 2, "temperature": 0}).json()
+    assert (cut["response"], cut["finish_reason"]) == ("te", "length")
+    refused = server.client.post("/predict", json={"prompt": "1+1=", "stream": True})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "stream")
+
+
+def test_health_is_readiness_under_another_name(server: ServerProcess) -> None:
+    assert server.client.get("/health").json() == server.client.get("/readyz").json() == {"status": "ok"}
+
+
+def test_what_is_not_there_is_said_in_the_shape_of_errors(server: ServerProcess) -> None:
+    missing, method = server.client.get("/v2/models"), server.client.get("/v1/completions")
+    assert (missing.status_code, method.status_code) == (404, 405)
+    assert {response.json()["error"]["code"] for response in (missing, method)} == {"no_route"}
+
+
+def test_the_openapi_document_describes_every_body(server: ServerProcess) -> None:
+    document = server.client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    for path, name in [("/v1/completions", "CompletionRequest"), ("/v1/chat/completions", "ChatRequest")]:
+        schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": f"#/components/schemas/{name}"}
+        assert "temperature" in schemas[name]["properties"]
+    assert {"Message", "StreamOptions", "PredictRequest"} <= schemas.keys()

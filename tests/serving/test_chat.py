@@ -9,12 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from hand_driven import HandEngine, HandService
+from hand_driven import HandEngine, HandService, on_a_loop
 from hand_http import client
 from server_process import REVISIONS, events, series
 
 from arithmetic.checkpoint import encode
 from serving.api import create_app
+from serving.ask import Ask
 from serving.chat_template import render, special_tokens
 from serving.engine import Progress, Sampling
 from serving.errors import BadRequest
@@ -357,3 +358,21 @@ def test_a_server_that_loads_or_shuts_down_refuses_and_says_why(path: str) -> No
         response = asked(service, path, **body)
         assert (response.status_code, response.json()["error"]["code"]) == (503, code)
     assert asked(leaving, path, **body).headers["connection"] == "close"
+
+
+@on_a_loop
+async def test_others_are_served_while_a_long_prompt_is_encoded() -> None:
+    service, turns = saying("2"), 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    serving = asyncio.create_task(others())
+    long = Ask("1+1=" * 10_000, special_tokens=False)
+    prompt = await service.encode(long)
+    serving.cancel()
+    assert turns > 1
+    assert prompt.ids == service.hand.tokenizer.encode(long.prompt, add_special_tokens=False).ids
