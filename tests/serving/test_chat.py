@@ -376,3 +376,42 @@ async def test_others_are_served_while_a_long_prompt_is_encoded() -> None:
     serving.cancel()
     assert turns > 1
     assert prompt.ids == service.hand.tokenizer.encode(long.prompt, add_special_tokens=False).ids
+
+
+REASONING_MODELS = (
+    "{% set ns = namespace(system_prompt='') %}{%- for message in messages %}{%- if message['role'] == 'system' %}"
+    "{% set ns.system_prompt = message['content'] %}{%- endif %}{%- endfor %}{{bos_token}}{{ns.system_prompt}}"
+    "{%- for message in messages %}{%- if message['role'] == 'user' %}{{'<User>' + message['content']}}{%- endif %}"
+    "{%- if message['role'] == 'assistant' and message['content'] is not none %}{% set content = message['content'] %}"
+    "{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}"
+    "{{'<Assistant>' + content + eos_token}}{%- endif %}{%- endfor -%}"
+    "{% if add_generation_prompt %}{{'<Assistant><think>\\n'}}{% endif %}"
+)
+"""As DeepSeek's distilled models have it, but for tools."""
+
+
+def test_a_reasoning_models_template_forgets_old_thoughts_and_begins_a_new_one() -> None:
+    turns = [*QUESTION, {"role": "assistant", "content": "one and one</think>2"}, *QUESTION]
+    rendered = render(REASONING_MODELS, turns, {"bos_token": "<s>", "eos_token": "</s>"})
+    assert rendered == "<s><User>1+1=<Assistant>2</s><User>1+1=<Assistant><think>\n"
+
+
+class BrokenEngine(SayingEngine):
+    """Has a bug."""
+
+    def submit(self, *args: object, **kwargs: object) -> None:
+        raise RuntimeError("the weights are in /secret")
+
+
+def test_a_bug_is_told_in_the_shape_of_errors_and_without_its_inside() -> None:
+    service = saying("2")
+    service.engine = service.hand = BrokenEngine(PLAIN, "2")
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as asking:
+            return await asking.post("/predict", json={"prompt": "1+1="})
+
+    response = asyncio.run(ask())
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+    assert "secret" not in response.text
