@@ -11,7 +11,7 @@ SERVING := .venv-serving/bin
 NO_LOCAL_BUILD := sed 's/^\(torch==[^+]*\)+.*/\1/'
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install checks demo up env down clean release bench-judge test lint lock
+.PHONY: install checks demo up env down clean release bench-judge bench-server test lint lock
 
 install: .venv/.installed .venv-serving/.installed
 checks: install .venv-serving/.checks
@@ -55,6 +55,9 @@ release: install ## make release MODEL=arithmetic REVISION=r3
 bench-judge: install ## the judge's error rates and speed beside other tools' decision rules (12 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.judge
 
+bench-server: checks ## the server beside other ways to serve, a soak, a drain, a refresh of its image (50 minutes; needs Docker)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.server
+
 test: checks lint
 	@$(SERVING)/python -m pytest -q tests/serving
 	@$(BIN)/python -m pytest -q
@@ -65,6 +68,7 @@ lint: checks
 	@MYPYPATH=plugins $(BIN)/mypy -p sluice -p sandbox -p benchmarks
 	@MYPYPATH=model_image $(SERVING)/mypy -p serving -p arithmetic
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint model_image/Dockerfile
 
 lock:            ## renews all lock files from requirements.in, model_image/requirements.in and -test.in
 	@rm -rf var/lock && mkdir -p var/lock
