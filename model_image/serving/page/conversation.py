@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_MARKDOWN = re.compile(r"([\\`*_{}#+\-.!|<>~$&:=])")
-_BRACKETS = str.maketrans({"[": "&#91;", "]": "&#93;"})
-"""With a backslash before them they would begin a formula."""
+_MEANT = str.maketrans({character: f"&#{ord(character)};" for character in "\\`*_[]<>&$~|"})
+_LINE_START = re.compile(r"^( *)(\d*)([#+=.)-]?)", re.MULTILINE)
+"""Indentation means code; signs, numbers before them or not, mean headings and lists."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,13 @@ def shown(turns: Sequence[Turn]) -> list[dict[str, Any]]:
 
 
 def verbatim(text: str) -> str:
-    """Markdown that shows the text as it was written."""
-    return _MARKDOWN.sub(r"\\\1", text).translate(_BRACKETS)
+    """Markdown that shows the text as it was written: what would mean something is given by number."""
+    return _LINE_START.sub(_plain_line_start, text.expandtabs(4).translate(_MEANT))
+
+
+def _plain_line_start(start: re.Match[str]) -> str:
+    indentation, digits, sign = start.groups()
+    return "&#160;" * len(indentation) + digits + (f"&#{ord(sign)};" if sign else "")
 
 
 def _shown(turn: Turn) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """The page itself, in Gradio's components. Importing this module takes seconds: done while the model is loaded."""
 
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -41,6 +43,9 @@ class Built:
 
 def build(talk: Talk, engine: Engine, settings: Settings, path: str, keyed: bool) -> Built:
     """Lay the page out; on the event loop, and before anything is served, because it takes some tenths of a second."""
+    # Statistics that nobody reads: after every answer, by pandas.
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(sys.maxsize))
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     blocks = gr.Blocks(
         title=f"{settings.model_id} {settings.revision}", analytics_enabled=False, fill_height=True, fill_width=True
     )
@@ -68,6 +73,7 @@ def _lay_out(blocks: gr.Blocks, talk: Talk, engine: Engine, settings: Settings, 
         with gr.Column(scale=4, min_width=480):
             conversation = gr.Chatbot(
                 elem_id="conversation",
+                label="Conversation",
                 show_label=False,
                 height="calc(100vh - 190px)",
                 latex_delimiters=LATEX,
@@ -78,6 +84,7 @@ def _lay_out(blocks: gr.Blocks, talk: Talk, engine: Engine, settings: Settings, 
             )
             prompt = gr.Textbox(
                 elem_id="prompt",
+                label="Prompt",
                 show_label=False,
                 placeholder="Enter a prompt",
                 lines=1,
@@ -133,12 +140,12 @@ def _ask(talk: Talk, most_tokens: int) -> Any:
     async def ask(
         prompt: str,
         turns: Turns,
-        key: str,
+        key: str | None,
         remembers: bool,
         temperature: float,
         top_p: float,
         max_tokens: int,
-        stop: str,
+        stop: str | None,
         request: gr.Request,
     ) -> AsyncIterator[list[Any]]:
         if not prompt.strip():
@@ -147,12 +154,12 @@ def _ask(talk: Talk, most_tokens: int) -> Any:
             _session(request),
             turns if remembers else (),
             prompt,
-            key,
+            key or "",
             {
                 "temperature": temperature,
                 "top_p": top_p,
                 "max_tokens": None if max_tokens == most_tokens else max_tokens,
-                "stop": list(filter(None, stop.split("\n"))),
+                "stop": list(filter(None, (stop or "").split("\n"))),
             },
         )
         first = True
