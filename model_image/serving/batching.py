@@ -1,26 +1,29 @@
-"""The model behind transformers' continuous batching. Only it and `scoring` import torch and transformers.
+"""The engine that runs requests together: transformers' continuous batching.
 
-One thread of the manager runs the model; results come back on the event loop. What the manager does not guard against
-is kept away from it: a request larger than the cache would kill its thread and a full queue would block the caller, so
-`admission` decides before; on a CPU it would size the cache by free memory, so the size is always given. Sampling
-settings are per request only for processors that exist from the start; therefore the manager is created with
-temperature, top-k and top-p, and a greedy request is top-k = 1.
+One thread of its manager runs the model; results come back on the event loop. What the manager does not guard against
+is kept away from it: a request larger than the cache would end its thread and a full queue would block the caller, so
+`admission` decides before; on a CPU it would size the cache by free memory, so the size is always given; a step without
+enough memory would end its thread, so the one request that wants most of it is given up; and it would run models whose
+attention ignores its pages, and give wrong tokens, so these are refused.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import torch
-from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
+from transformers import ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching import ContinuousBatchingManager
-from transformers.generation.continuous_batching.requests import GenerationOutput, RequestStatus
-from transformers.utils import logging
+from transformers.generation.continuous_batching.requests import (
+    FutureRequestState,
+    GenerationOutput,
+    RequestStatus,
+)
 
+from serving import memory
+from serving.attention import use_by_request
 from serving.config import Settings
-from serving.engine import EngineDead, Progress, Sampling, Scores
-from serving.model_dir import ModelDirError
+from serving.engine import EngineDead, EngineRefused, Progress, Sampling, Scores
+from serving.model import Card, LoadedModel
+from serving.sampler import BatchSampler, Draws
 from serving.scoring import Scorer
 
 PAGE_TOKENS = {"cpu": 16, "cuda": 256}
@@ -30,61 +33,53 @@ WARM_UP_DEADLINE_SECONDS = 120
 _STOP_SECONDS = 5
 
 
-class BatchingEngine:
-    """A loaded model that generates; made by `load`, ready after `warm_up`."""
+class Manager(ContinuousBatchingManager):
+    """transformers' manager, but one that chooses tokens by `sampler` and goes on when memory runs out."""
 
-    honours_seed = False
+    def __init__(self, network: Any, generation_config: GenerationConfig, config: ContinuousBatchingConfig) -> None:
+        super().__init__(network, generation_config, config)
+        self.logit_processor = BatchSampler()
 
-    def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
-        defaults = model.generation_config
-        self.tokenizer: Tokenizer = tokenizer.backend_tokenizer
-        self.chat_template: str | dict[str, str] | None = tokenizer.chat_template
-        self.context_tokens: int = model.config.max_position_embeddings
-        self.dtype = str(model.dtype).removeprefix("torch.")
-        self.page_tokens = PAGE_TOKENS[model.device.type]
-        sampled = bool(defaults.do_sample)
-        self.default_sampling = Sampling(
-            temperature=(1.0 if defaults.temperature is None else defaults.temperature) if sampled else 0.0,
-            top_p=defaults.top_p if sampled and defaults.top_p else 1.0,
-        )
-        self.stop_tokens = _eos_tokens(defaults.eos_token_id)
-        self._manager: ContinuousBatchingManager = model.init_continuous_batching(
-            generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
-                do_sample=True,
-                temperature=0.5,
-                top_k=2,
-                top_p=0.5,
-                eos_token_id=sorted(self.stop_tokens) or -1,
-                pad_token_id=defaults.pad_token_id,
-            ),
-            continuous_batching_config=ContinuousBatchingConfig(
-                page_size=self.page_tokens,
-                num_blocks=max(1, settings.kv_cache_tokens // self.page_tokens),
-                max_batch_tokens=settings.max_batch_tokens,
-                max_requests_per_batch=settings.max_requests_per_batch,
-                per_request_processors=True,
-            ),
-        )
-        self._vocabulary_size: int = model.config.vocab_size
-        self._scorer = Scorer(model, settings.max_batch_tokens, self._manager.pause)
+    def _generation_step(self) -> None:
+        try:
+            super()._generation_step()
+        except (RuntimeError, MemoryError) as error:
+            if not memory.ran_out(error):
+                raise
+            self._give_up_largest()
 
-    @classmethod
-    def load(cls, settings: Settings) -> "BatchingEngine":
-        """Read the model directory; raises ModelDirError if it is not a model that can be served."""
-        torch.set_num_threads(settings.threads)
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = _load_model(settings.model_dir).to(device)
-        tokenizer = AutoTokenizer.from_pretrained(settings.model_dir, local_files_only=True)
-        return cls(model, tokenizer, settings)
+    def _give_up_largest(self) -> None:
+        """Of the requests of this step; the others take it again."""
+        processor: Any = self.batch_processor
+        batch = processor.inputs_and_outputs
+        # What follows the step then finds nothing to do.
+        step, batch.requests_in_batch, batch.num_request_in_batch = batch.requests_in_batch, [], 0
+        for one in step:
+            _take_back(one)
+        largest = max(step, key=lambda one: (one.query_length, one.state.position_offset))
+        processor._handle_request_error(MemoryError(memory.EXPLANATION), largest.state)
+        processor.scheduler.finish_request(largest.state.request_id)
+
+
+class BatchingEngine(Card):
+    """A loaded model that generates; ready after `warm_up`."""
+
+    concurrency: int | None = None
+    honours_seed = True
+
+    def __init__(self, model: LoadedModel, settings: Settings) -> None:
+        """Raises EngineRefused if the manager cannot run this model, EngineDead if its cache needs too much memory."""
+        super().__init__(model, settings)
+        network = model.network
+        self.page_tokens = PAGE_TOKENS[network.device.type]
+        self._pad = model.defaults.pad_token_id
+        self._manager = _manager(network, self._generation_config(), self._batching_config(settings))
+        self._scorer = Scorer(network, settings.max_batch_tokens, self._manager.pause)
 
     def warm_up(self) -> None:
         """Generate a few tokens; raises EngineDead if none come. Blocking, and only before the first `submit`."""
-        # First: after the start it would set up a second processor beside the thread's.
-        self._manager.warmup()
         self._manager.start()
-        self._add("warm-up", [0], WARM_UP_TOKENS, self.default_sampling, streaming=False)
+        self._add("warm-up", [0], WARM_UP_TOKENS, Sampling(0, 1), streaming=False)
         output = self._manager.get_result(timeout=WARM_UP_DEADLINE_SECONDS)
         if output is None or output.error is not None:
             raise EngineDead(
@@ -131,16 +126,24 @@ class BatchingEngine:
         self._scorer.stop()
         self._manager.stop(block=True, timeout=_STOP_SECONDS, hard_stop=True)
 
+    def _generation_config(self) -> GenerationConfig:
+        return GenerationConfig(  # type: ignore[no-untyped-call]
+            do_sample=False, eos_token_id=sorted(self.stop_tokens) or -1, pad_token_id=self._pad
+        )
+
+    def _batching_config(self, settings: Settings) -> ContinuousBatchingConfig:
+        return ContinuousBatchingConfig(
+            page_size=self.page_tokens,
+            num_blocks=max(1, settings.kv_cache_tokens // self.page_tokens),
+            max_batch_tokens=settings.max_batch_tokens,
+            max_requests_per_batch=settings.max_requests_per_batch,
+            # One step at a time: of two under way it could not be told which one wanted too much memory.
+            use_async_batching=False,
+        )
+
     def _add(self, request_id: str, prompt: list[int], max_tokens: int, sampling: Sampling, *, streaming: bool) -> None:
-        greedy = sampling.greedy
         accepted = self._manager.add_request(
-            prompt,
-            request_id=request_id,
-            max_new_tokens=max_tokens,
-            streaming=streaming,
-            temperature=1.0 if greedy else float(sampling.temperature),
-            top_k=1 if greedy else self._vocabulary_size,
-            top_p=1.0 if greedy else float(sampling.top_p),
+            prompt, request_id=request_id, max_new_tokens=max_tokens, streaming=streaming, draws=Draws(sampling)
         )
         if accepted is None:
             raise EngineDead(self.failure or "the engine is stopping")
@@ -160,26 +163,30 @@ class BatchingEngine:
         )
 
 
-def _load_model(directory: Path) -> Any:
+def _manager(network: Any, generation_config: GenerationConfig, config: ContinuousBatchingConfig) -> Manager:
+    if not network._supports_attention_backend:
+        raise EngineRefused(f"the attention of {type(network).__name__} cannot be given pages of keys and values")
+    if network.device.type == "cpu":
+        use_by_request()
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            directory, dtype="auto", attn_implementation="sdpa", local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:  # of many kinds, all of them because of what is in the directory
-        raise ModelDirError(f"{directory}: transformers cannot load it: {_first_line(error)}") from error
-    model, loading = loaded
-    # transformers fills what is missing with random numbers and goes on.
-    broken = sorted(str(name) for name in [*loading["missing_keys"], *loading["mismatched_keys"]])
-    if broken:
-        raise ModelDirError(
-            f"{directory}: weights missing or of another shape: {', '.join(broken[:3])}; fetch it again"
-        )
-    return model.eval()
+        manager = Manager(network, generation_config, config)
+        # Makes the cache, and before the start: after it there would be a second one beside the thread's.
+        manager.warmup()
+    except ValueError as error:
+        raise EngineRefused(f"{type(network).__name__}: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        if not memory.ran_out(error):
+            raise
+        raise EngineDead("the KV cache does not fit the memory; lower SERVING_KV_CACHE_TOKENS") from error
+    return manager
 
 
-def _eos_tokens(eos: int | list[int] | None) -> frozenset[int]:
-    return frozenset() if eos is None else frozenset([eos] if isinstance(eos, int) else eos)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _take_back(one: FutureRequestState) -> None:
+    """Bring a request back to where it was before the step; what it wrote to its pages will be written over."""
+    state = one.state
+    state.position_offset -= one.query_length
+    if state.generated_tokens:
+        state.tokens_to_process = state.generated_tokens[-1:]
+    else:
+        state.status = RequestStatus.PREFILLING
+        state.remaining_prefill_tokens = state.initial_tokens[state.position_offset :]

@@ -14,6 +14,16 @@ class EngineDead(Exception):
     """The engine cannot generate any more; only a new process helps."""
 
 
+class EngineRefused(Exception):
+    """An engine cannot run this model, others may; the message says why."""
+
+
+class Report(Protocol):
+    """Is told how far the start has come: a phase like "loading the weights", and a detail like "40 %"."""
+
+    def __call__(self, phase: str, detail: str = "") -> None: ...
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to choose tokens; a temperature below `GREEDY_BELOW_TEMPERATURE` means the most likely one."""
@@ -21,7 +31,7 @@ class Sampling:
     temperature: float
     top_p: float
     seed: int | None = None
-    """Only for engines that honour it."""
+    """Of the request's random numbers; None: others each time."""
 
     @property
     def greedy(self) -> bool:
@@ -55,15 +65,18 @@ class Scores:
 
 
 class Engine(Protocol):
-    """A warm model that generates for many requests at once, and scores texts in between."""
+    """A warm model that generates, for many requests at once if it can, and scores texts in between."""
 
     tokenizer: Tokenizer
     context_tokens: int
     page_tokens: int
+    """Memory for keys and values is given out in pages of so many tokens."""
+    concurrency: int | None
+    """How many requests it works on at a time; None: as many as the settings say."""
     dtype: str
     default_sampling: Sampling
     honours_seed: bool
-    """Whether the same seed gives the same answer; one that runs requests together has one randomness for all."""
+    """Whether a seed gives a request random numbers of its own, the same each time."""
     stop_tokens: frozenset[int]
     """Tokens that end an answer by themselves."""
     chat_template: str | dict[str, str] | None

@@ -21,7 +21,7 @@ import uvicorn
 
 from serving.api import create_app
 from serving.config import ConfigError, Settings
-from serving.engine import Engine, EngineDead
+from serving.engine import Engine, EngineDead, Report
 from serving.fault import Drill, Fault, FaultError
 from serving.metrics import Metrics
 from serving.model_dir import FileDigests, ModelDirError, check_model_dir
@@ -34,6 +34,7 @@ KEEP_ALIVE_SECONDS = 3900
 """Longer than a proxy keeps idle connections (Envoy: an hour): it must not send on one that is being closed here."""
 _CLOSE_SECONDS = 5
 _LINGER_SECONDS = 0.5
+_REPORT_SECONDS = 5
 
 
 class Server(uvicorn.Server):
@@ -96,6 +97,24 @@ def _say(line: str) -> None:
     print(f"serving: {line}", flush=True)
 
 
+class StartReport:
+    """Tells how far the start has come: at /readyz always, in the log each phase, and within one only now and then."""
+
+    def __init__(self, service: Service, started: float) -> None:
+        self._service = service
+        self._started = started
+        self._phase = ""
+        self._said = started
+
+    def __call__(self, phase: str, detail: str = "") -> None:
+        line = f"{phase}: {detail}" if detail else phase
+        self._service.loading = line
+        now = time.monotonic()
+        if phase != self._phase or now - self._said >= _REPORT_SECONDS:
+            self._phase, self._said = phase, now
+            _say(f"[{now - self._started:.1f} s] {line}")
+
+
 async def _run(settings: Settings, drill: Drill, listener: socket.socket, started: float) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -113,7 +132,7 @@ async def _run(settings: Settings, drill: Drill, listener: socket.socket, starte
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     _say(f"listening on {settings.host}:{listener.getsockname()[1]}")
-    engine, files = await _loaded(settings, stop)
+    engine, files = await _loaded(settings, stop, StartReport(service, started))
     service.open(engine, files)
     _say(f"ready after {time.monotonic() - started:.1f} s")
     await stop.wait()
@@ -124,8 +143,8 @@ async def _run(settings: Settings, drill: Drill, listener: socket.socket, starte
     return 0
 
 
-async def _loaded(settings: Settings, stop: asyncio.Event) -> Loaded:
-    loading = _in_thread(lambda: _load(settings))
+async def _loaded(settings: Settings, stop: asyncio.Event, report: Report) -> Loaded:
+    loading = _in_thread(lambda: _load(settings, report))
     stopping = asyncio.create_task(stop.wait())
     either: set[asyncio.Future[Any]] = {loading, stopping}
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -136,15 +155,12 @@ async def _loaded(settings: Settings, stop: asyncio.Event) -> Loaded:
     return loading.result()
 
 
-def _load(settings: Settings) -> Loaded:
-    from serving.batching import BatchingEngine  # takes seconds, because of torch
+def _load(settings: Settings, report: Report) -> Loaded:
+    report("importing torch and transformers")
+    from serving.loading import load_engine
 
-    engine = BatchingEngine.load(settings)
-    try:
-        engine.warm_up()
-    except EngineDead:
-        engine.stop()
-        raise
+    engine = load_engine(settings, report)
+    report("digesting the files")
     files = FileDigests.of(settings.model_dir)
     # What is loaded now stays; looking through all of it again costs the collector a quarter of a second each time.
     gc.freeze()

@@ -12,17 +12,20 @@ _HEADER_LENGTH_BYTES = 8
 TOKENIZER_FILES = ("added_tokens.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
 """What the tokenizer is made from; vocab and merges files are not read beside a tokenizer.json."""
 
+PICKLED_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
 
 class ModelDirError(Exception):
     """The model directory cannot be served; the message names the file and the remedy."""
 
 
 def check_model_dir(directory: Path) -> None:
-    """Raises ModelDirError if a file is missing, unreadable or truncated."""
+    """Raises ModelDirError if a file is missing, unreadable or truncated, or the model needs code of its own."""
     if not directory.is_dir():
         raise ModelDirError(f"{directory}: no such directory; set MODEL_DIR to a model's directory")
     for name in ("config.json", "tokenizer.json"):
         _read_json(directory / name)
+    _check_code(directory)
     index = directory / "model.safetensors.index.json"
     if index.exists():
         for shard in sorted(set(_read_json(index).get("weight_map", {}).values())):
@@ -34,9 +37,24 @@ def check_model_dir(directory: Path) -> None:
         _check_safetensors(file)
 
 
+def _check_code(directory: Path) -> None:
+    for file in (directory / "config.json", directory / "tokenizer_config.json"):
+        if file.exists() and _read_json(file).get("auto_map"):
+            raise ModelDirError(
+                f"{file}: auto_map names code of the model's own, which is never run here; take the entry out if "
+                "transformers knows the model without it, else choose a model that it knows"
+            )
+
+
 def weight_files(directory: Path) -> list[Path]:
     """The directory's safetensors in the order of their names; raises ModelDirError if there is none."""
     files = sorted(directory.glob("*.safetensors"))
+    pickled = sorted(file.name for pattern in PICKLED_WEIGHTS for file in directory.glob(pattern))
+    if not files and pickled:
+        raise ModelDirError(
+            f"{directory}: {pickled[0]} is a pickle, which can run code when it is read, and is never read here; "
+            "convert the weights to safetensors (save_pretrained of transformers writes them)"
+        )
     if not files:
         raise ModelDirError(f"{directory}: no *.safetensors file; fetch the revision again or convert its weights")
     return files

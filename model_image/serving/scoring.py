@@ -1,9 +1,11 @@
 """Teacher-forced scoring: how likely a model finds each token of a given text.
 
 The text is read in passes of a bounded number of tokens with a key-value cache of its own, on a thread of its own, one
-text after the other. Before each pass the generation loop is asked to pause between two of its steps: the two never use
-the model at the same time, requests under way lose nothing, and wait for no longer than one pass. What a text's cache
-may take is kept within bounds by the admission, which reserves for it what it reserves for an answer.
+text after the other. Before each pass the generation is asked to pause between two of its steps: the two never use the
+model at the same time, requests under way lose nothing, and wait for no longer than one pass. What a text's cache may
+take is kept within bounds by the admission, which reserves for it what it reserves for an answer. A model that sums up
+what it has read in a state, instead of keeping keys and values, cannot go on from there with several tokens at once: it
+reads all of a text in one pass.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from serving import memory
 from serving.engine import Scores, TokenScore
 
 PASS_TOKENS = 128
@@ -26,9 +29,10 @@ PASS_TOKENS = 128
 class Scorer:
     """Scores texts with a model that others use, too, unless `pause` keeps them from it. Lives on one event loop."""
 
-    def __init__(self, model: Any, pass_tokens: int, pause: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, model: Any, pass_tokens: int | None, pause: Callable[[], AbstractContextManager[Any]]) -> None:
+        """`pass_tokens`: how many tokens of a text to read at once, at most; None: all."""
         self._model = model
-        self._pass_tokens = min(PASS_TOKENS, pass_tokens)
+        self._pass_tokens = None if pass_tokens is None else min(PASS_TOKENS, pass_tokens)
         self._pause = pause
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scoring")
         self._under_way: dict[str, Event] = {}
@@ -57,24 +61,27 @@ class Scorer:
     ) -> None:
         error = scores.exception()
         if self._under_way.pop(request_id, None) is not None:
-            deliver(Scores(scores.result(), None) if error is None else Scores((), str(error)))
+            deliver(Scores(scores.result(), None) if error is None else Scores((), _reason(error)))
 
     def _scores(self, text: list[int], top: int, cancelled: Event) -> tuple[TokenScore, ...]:
-        cache = DynamicCache(config=self._model.config)
-        scores: list[TokenScore] = []
         # The last token predicts nothing that was asked for.
-        for start in range(0, len(text) - 1, self._pass_tokens):
+        read = len(text) - 1
+        cache = {} if self._pass_tokens is None else {"past_key_values": DynamicCache(config=self._model.config)}
+        scores: list[TokenScore] = []
+        for start in range(0, read, self._pass_tokens or max(1, read)):
             if cancelled.is_set():
                 break
-            end = min(start + self._pass_tokens, len(text) - 1)
+            end = min(start + (self._pass_tokens or read), read)
             scores += self._pass(text[start:end], text[start + 1 : end + 1], top, cache)
         return tuple(scores)
 
     @torch.no_grad()
-    def _pass(self, read: list[int], following: list[int], top: int, cache: DynamicCache) -> list[TokenScore]:
+    def _pass(
+        self, read: list[int], following: list[int], top: int, cache: dict[str, DynamicCache]
+    ) -> list[TokenScore]:
         device = self._model.device
         with self._pause():
-            logits = self._model(torch.tensor([read], device=device), past_key_values=cache, use_cache=True).logits[0]
+            logits = self._model(torch.tensor([read], device=device), **cache, use_cache=bool(cache)).logits[0]
         logprobs = logits.float().log_softmax(-1)
         given = logprobs.gather(-1, torch.tensor(following, device=device).unsqueeze(-1)).squeeze(-1)
         best = logprobs.topk(top)
@@ -82,3 +89,7 @@ class Scorer:
             raise ArithmeticError("the model gives a token no finite log-probability")
         rows = zip(given.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
         return [TokenScore(logprob, tuple(zip(ids, values, strict=True))) for logprob, ids, values in rows]
+
+
+def _reason(error: BaseException) -> str:
+    return memory.EXPLANATION if memory.ran_out(error) else str(error)

@@ -59,6 +59,8 @@ class Service:
         self.drill = drill
         self.clock = clock
         self.phase = Phase.LOADING
+        self.loading = ""
+        """How far the start has come."""
         self.engine: Engine | None = None
         self._files: FileDigests | None = None
         self._special_tokens: Mapping[str, str] = {}
@@ -74,7 +76,7 @@ class Service:
             context_tokens=engine.context_tokens,
             cache_tokens=self.settings.kv_cache_tokens,
             page_tokens=engine.page_tokens,
-            max_running=self.settings.max_requests_per_batch,
+            max_running=engine.concurrency or self.settings.max_requests_per_batch,
             max_waiting=self.settings.max_queue,
         )
         self.engine = engine
@@ -83,6 +85,8 @@ class Service:
     @property
     def not_ready(self) -> str | None:
         """Why the server should not get requests; None if it should."""
+        if self.phase is Phase.LOADING and self.loading:
+            return f"{self.phase}: {self.loading}"
         if self.phase is not Phase.READY:
             return self.phase.value
         return "drill: never_ready" if self.drill.fault.never_ready else self.not_alive

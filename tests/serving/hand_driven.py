@@ -25,6 +25,7 @@ class HandEngine:
     tokenizer = new_tokenizer().backend_tokenizer
     context_tokens = 1024
     page_tokens = 16
+    concurrency: int | None = None
     dtype = "float32"
     default_sampling = Sampling(temperature=0, top_p=1)
     honours_seed = False

@@ -103,7 +103,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 def test_while_loading_it_is_alive_but_not_ready_and_can_be_stopped(tmp_path: Path) -> None:
     with listening(R2, tmp_path / "log") as server:
         assert server.client.get("/livez").status_code == 200
-        assert server.client.get("/readyz").json() == {"status": "unavailable", "reason": "loading"}
+        assert server.client.get("/readyz").json()["reason"].startswith("loading")
         assert server.complete("1+1=").json()["error"]["code"] == "loading"
         server.terminate()
         assert server.process.wait(EXIT_SECONDS) == 0
