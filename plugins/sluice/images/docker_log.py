@@ -33,11 +33,11 @@ Event = Mapping[str, Any]
 
 
 class Pace:
-    """Lets one line through per interval."""
+    """Lets one line through per interval, the first after one."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._next = clock()
+        self._next = clock() + INTERVAL_SECONDS
 
     def due(self) -> bool:
         if self._clock() < self._next:

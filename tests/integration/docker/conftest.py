@@ -37,16 +37,19 @@ def images(engine_settings: EngineSettings) -> DockerImages:
 
 
 @pytest.fixture
-def spec(docker_engine: Engine, tmp_path: Path) -> ImageSpec:
+def spec(docker_engine: Engine, client: docker.DockerClient, tmp_path: Path) -> Iterator[ImageSpec]:
     """A version of which the registry has never heard."""
-    return ImageSpec(
-        repository=f"{docker_engine.registry}/tests/stand-in-{os.getpid()}-{next(NUMBERS)}",
+    repository = f"{docker_engine.registry}/tests/stand-in-{os.getpid()}-{next(NUMBERS)}"
+    yield ImageSpec(
+        repository=repository,
         version="a1b2c3",
         context=build_context(tmp_path / "context"),
         revision=revision(tmp_path / "r1", "r1"),
         model="arithmetic",
         base=docker_engine.base_image,
     )
+    for image in client.images.list(name=repository):
+        client.images.remove(image.id or "", force=True)
 
 
 @pytest.fixture
