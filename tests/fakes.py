@@ -12,7 +12,7 @@ import heapq
 import itertools
 import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,7 @@ from sluice.ledger.chain import GENESIS, seal
 from sluice.policy import Rubric
 from sluice.ports import (
     Answer,
+    CachedRevision,
     Distribution,
     Entry,
     ImageSpec,
@@ -339,6 +340,10 @@ class FakeWorkloads:
         async with self.wire.call("workloads", "versions"):
             return sorted(self.specs)
 
+    async def revisions(self) -> Mapping[str, str]:
+        async with self.wire.call("workloads", "revisions"):
+            return {version: spec.revision for version, spec in self.specs.items()}
+
 
 class FakeLease:
     """A Lease whose holder may be anybody; its time runs by the fake clock."""
@@ -431,6 +436,31 @@ class FakeImages:
             self.builds += 1
             self.built[spec.version] = f"{spec.repository}@sha256:{spec.version}"
             return self.built[spec.version]
+
+
+class FakeCache:
+    """Revisions by digest, each with the time at which it was last wanted."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.wanted: dict[str, datetime] = {}
+
+    async def put(self, model: str, revision: Revision, progress: Callable[[str], None]) -> None:
+        async with self.wire.call("cache", "put"):
+            self.wanted[revision.digest] = MORNING
+
+    async def revisions(self, model: str) -> Sequence[CachedRevision]:
+        async with self.wire.call("cache", "revisions"):
+            return [CachedRevision(digest, 1, at) for digest, at in self.wanted.items()]
+
+    async def prune(
+        self, model: str, keep: Collection[str], since: datetime, *, dry_run: bool = False
+    ) -> Sequence[str]:
+        async with self.wire.call("cache", "prune"):
+            gone = [digest for digest, at in self.wanted.items() if digest not in keep and at < since]
+            if not dry_run:
+                self.wanted = {digest: at for digest, at in self.wanted.items() if digest not in gone}
+            return gone
 
 
 CONTRACT = {
@@ -557,6 +587,7 @@ class World:
         self.lease = FakeLease(self.wire, self.clock)
         self.revisions = FakeRevisions(self.wire)
         self.images = FakeImages(self.wire)
+        self.cache: FakeCache | None = FakeCache(self.wire)
         self.endpoint = FakeEndpoint(self.wire, self.traffic, self.versions)
         self.telemetry = FakeTelemetry(self.wire, self.traffic, self.versions, self.clock)
         self.ledger = FakeLedger(self.wire)
@@ -577,6 +608,7 @@ class World:
             telemetry=self.telemetry,
             ledger=self.ledger,
             clock=self.clock,
+            cache=self.cache,
             prompts=self._read_prompts,
             score=_score,
             compare=self.judge,

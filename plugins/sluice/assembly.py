@@ -32,11 +32,12 @@ from sluice.evidence.scorers import score, scorer_versions
 from sluice.evidence.telemetry import ScrapedTelemetry
 from sluice.guard import Claim, guard
 from sluice.images.bundle import BundleImages
+from sluice.images.cache import ModelCache
 from sluice.images.docker_engine import DockerImages, EngineSettings
 from sluice.ledger.store import FsspecLedger
 from sluice.ledger.summary import summary
 from sluice.policy import ReleasePolicy
-from sluice.ports import Entry, Images, Ports, Prompt
+from sluice.ports import Cache, Entry, Images, Ports, Prompt
 from sluice.revisions.directory import DirectoryRevisions
 from sluice.settings import Settings
 
@@ -102,6 +103,13 @@ def _unset(what: str) -> BadInput:
     return BadInput(f"{what}; `make up` prints the sandbox's, a cluster's administrator knows a cluster's")
 
 
+def cache_in(ports: Ports) -> Cache:
+    """The model cache. Raises BadInput if there is none."""
+    if ports.cache is None:
+        raise BadInput("SLUICE_MODEL_CACHE is not set; it names the folder of the model cache (docs/model-cache.md)")
+    return ports.cache
+
+
 @asynccontextmanager
 async def ports_for(settings: Settings, policy: ReleasePolicy) -> AsyncIterator[Ports]:
     """The ports of one model, open. Raises BadInput for what the settings lack."""
@@ -131,6 +139,7 @@ async def ports_for(settings: Settings, policy: ReleasePolicy) -> AsyncIterator[
             telemetry=telemetry,
             ledger=ledger(settings),
             clock=SystemClock(),
+            cache=ModelCache(settings.model_cache) if settings.model_cache else None,
             prompts=_prompts,
             score=score,
             compare=judge.compare,

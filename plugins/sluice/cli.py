@@ -6,9 +6,9 @@ import asyncio
 import getpass
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -22,11 +22,12 @@ from sluice.engine.drill import drill as drilled
 from sluice.engine.faults import Fault, drill_id
 from sluice.engine.feasibility import BASE_RATE, feasibility
 from sluice.engine.measured import last_measured
+from sluice.engine.prune import prune
 from sluice.engine.recorded import Load, Recorded, past, recorded
 from sluice.errors import BadInput, SluiceError
 from sluice.evidence.prompts import read_prompts
 from sluice.ledger.store import FsspecLedger
-from sluice.ports import Entry, Prompt
+from sluice.ports import CachedRevision, Entry, Prompt, cached_at
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -250,6 +251,50 @@ def drill(
             Console().print(table)
     if not all(result.passed for result in results):
         raise typer.Exit(1)
+
+
+cache = typer.Typer(no_args_is_help=True, help="Revisions in the model cache.")
+app.add_typer(cache, name="cache")
+
+
+@cache.command("list")
+def list_cached(model: str) -> None:
+    """A model's revisions in the cache, and the versions that use them."""
+
+    async def look(where: settings.Settings) -> tuple[Sequence[CachedRevision], Mapping[str, str]]:
+        from sluice.assembly import cache_in, ports_for
+
+        async with ports_for(where, policy.read(where.releases / f"{model}.yaml")) as ports:
+            return await cache_in(ports).revisions(model), await ports.workloads.revisions()
+
+    held, versions = asyncio.run(look(settings.read()))
+    table = Table(Column("revision", no_wrap=True), "MB", "last wanted", "versions")
+    for each in held:
+        users = [version for version, digest in versions.items() if cached_at(model, digest).name == each.name]
+        wanted = each.wanted_at.isoformat(timespec="seconds")
+        table.add_row(each.name, f"{each.size_bytes / 1e6:.1f}", wanted, ", ".join(users))
+    Console().print(table)
+
+
+@cache.command("prune")
+def prune_cache(
+    model: str,
+    grace_hours: Annotated[float, typer.Option(min=0, help="Keep what somebody wanted in this time")] = 24.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed")] = False,
+) -> None:
+    """Remove the revisions of a model that no version uses from the cache."""
+
+    async def pruned(where: settings.Settings) -> Sequence[str]:
+        from sluice.assembly import cache_in, ports_for
+
+        async with ports_for(where, policy.read(where.releases / f"{model}.yaml")) as ports:
+            return await prune(ports, cache_in(ports), model, timedelta(hours=grace_hours), dry_run=dry_run)
+
+    removed = asyncio.run(pruned(settings.read()))
+    for name in removed:
+        typer.echo(f"{name}: {'would be removed' if dry_run else 'removed'}")
+    if not removed:
+        typer.echo(f"{model}: nothing to remove")
 
 
 def main() -> None:

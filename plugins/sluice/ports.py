@@ -6,10 +6,10 @@ tests/fakes.py. Everything is async and raises only the errors of `sluice.errors
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
 from sluice.policy import Rubric
@@ -104,6 +104,10 @@ class Workloads(Protocol):
         """All versions of the model that have a Deployment."""
         ...
 
+    async def revisions(self) -> Mapping[str, str]:
+        """Version → digest of its revision, for all versions that have a Deployment; "" if it names none."""
+        ...
+
 
 # --- lease -----------------------------------------------------------------------------------------------------------
 
@@ -193,6 +197,48 @@ class Images(Protocol):
 
     async def build(self, spec: ImageSpec, progress: Callable[[str], None]) -> str:
         """Build, push, and return `repository@sha256:<hex>`; a failed build leaves nothing behind."""
+        ...
+
+
+MODELS = PurePosixPath("/models")
+"""Where pods mount the model cache."""
+
+
+MODEL_DIR = "MODEL_DIR"
+"""The server's variable that says where its model is; an image with weights sets it itself."""
+
+
+def cached_at(model: str, digest: str) -> PurePosixPath:
+    """Where in the cache a revision lies, by its `sha256:<hex>` or its commit; the same for workers and pods."""
+    return PurePosixPath(model, digest.rpartition(":")[2])
+
+
+@dataclass(frozen=True)
+class CachedRevision:
+    """One revision in the cache."""
+
+    name: str
+    """Of its folder, see `cached_at`."""
+    size_bytes: int
+    wanted_at: datetime
+    """When it was last known to be wanted, UTC."""
+
+
+class Cache(Protocol):
+    """Revisions' files where the pods of versions whose images are without weights find them."""
+
+    async def put(self, model: str, revision: Revision, progress: Callable[[str], None]) -> None:
+        """Have the revision in the cache; nothing is copied if it is. Raises Refused if it cannot be."""
+        ...
+
+    async def revisions(self, model: str) -> Sequence[CachedRevision]:
+        """What the cache holds of a model, in the order of names. Raises Refused if it cannot be read."""
+        ...
+
+    async def prune(
+        self, model: str, keep: Collection[str], since: datetime, *, dry_run: bool = False
+    ) -> Sequence[str]:
+        """Remove revisions whose digest is not in `keep` and that nobody has wanted since; returns their names."""
         ...
 
 
@@ -369,6 +415,8 @@ class Ports:
     telemetry: Telemetry
     ledger: Ledger
     clock: Clock
+    cache: Cache | None
+    """None: there is none, so that every image has its weights."""
     prompts: Callable[[Path], Awaitable[Sequence[Prompt]]]
     """Reads a prompt set. Raises BadInput naming file and line."""
     score: Callable[[Prompt, str], Awaitable[float]]

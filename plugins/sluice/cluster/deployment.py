@@ -7,7 +7,7 @@ from typing import Any
 
 from sluice.cluster.coordinates import Document
 from sluice.errors import BadInput
-from sluice.ports import WorkloadSpec, WorkloadStatus
+from sluice.ports import MODEL_DIR, MODELS, WorkloadSpec, WorkloadStatus
 from sluice.release import PREFIX
 
 MODEL_LABEL = PREFIX + "model"
@@ -28,7 +28,8 @@ def name_of(model: str, version: str) -> str:
 def manifest(template: Document, model: str, namespace: str, spec: WorkloadSpec) -> dict[str, Any]:
     """`template` with all that a version decides; the rest (probes, volumes, grace period …) is the template's.
 
-    Raises BadInput if the template has no container `server`; other containers are left alone.
+    Raises BadInput if the template has no container `server`, or no cache for one that needs it; other containers are
+    left alone.
     """
     pod = template.get("spec", {}).get("template", {})
     containers = pod.get("spec", {}).get("containers", [])
@@ -36,6 +37,7 @@ def manifest(template: Document, model: str, namespace: str, spec: WorkloadSpec)
         raise BadInput(
             f"the template is no Deployment with a container named {SERVER}; begin with manifests/base/workload.yaml"
         )
+    _check_mounts(containers, spec)
     identity = {"app": model, "version": spec.version}
     labels = identity | {MODEL_LABEL: model}
     return {
@@ -63,6 +65,13 @@ def manifest(template: Document, model: str, namespace: str, spec: WorkloadSpec)
     }
 
 
+def revision_of(deployment: Document) -> str:
+    """REVISION of the container `server`; "" if it has none."""
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    variables = [entry for it in containers if it["name"] == SERVER for entry in it.get("env") or []]
+    return next((entry.get("value", "") for entry in variables if entry["name"] == "REVISION"), "")
+
+
 def status(deployment: Document, pods: Sequence[Document]) -> WorkloadStatus:
     """How far the Deployment is, by its pods' own words."""
     desired = deployment["spec"].get("replicas", 1)
@@ -78,6 +87,16 @@ def status(deployment: Document, pods: Sequence[Document]) -> WorkloadStatus:
         waiting_for="" if ready == desired else _waiting_for(deployment, living, desired, ready),
         failed=failures[0] if failures and ready < desired else "",
     )
+
+
+def _check_mounts(containers: Sequence[Mapping[str, Any]], spec: WorkloadSpec) -> None:
+    """A server that looks for its model in a cache that nobody mounts would crash, with all its pods."""
+    mounts = [mount["mountPath"] for it in containers if it["name"] == SERVER for mount in it.get("volumeMounts") or []]
+    if MODEL_DIR in spec.environment and str(MODELS) not in mounts:
+        raise BadInput(
+            f"the template mounts no model cache at {MODELS}, but the policy says image.weights: cache; "
+            "put manifests/components/model-cache into it (docs/model-cache.md)"
+        )
 
 
 def _container(template: Mapping[str, Any], model: str, spec: WorkloadSpec) -> dict[str, Any]:

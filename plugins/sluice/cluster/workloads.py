@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from asyncio import sleep as asyncio_sleep
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,10 @@ class KubernetesWorkloads:
     async def versions(self) -> Sequence[str]:
         found = await self._api.find(DEPLOYMENT, self._namespace, f"{deployment.MODEL_LABEL}={self._model}")
         return sorted(item["metadata"]["labels"]["version"] for item in found)
+
+    async def revisions(self) -> Mapping[str, str]:
+        found = await self._api.find(DEPLOYMENT, self._namespace, f"{deployment.MODEL_LABEL}={self._model}")
+        return {item["metadata"]["labels"]["version"]: deployment.revision_of(item) for item in found}
 
     async def _delete(self, name: str) -> None:
         try:

@@ -24,6 +24,8 @@ async def build(ports: Ports, plan: Plan, root: Path, progress: Callable[[str], 
         found = await ports.images.find(plan.policy.image.repository, plan.version)
         if found is None:
             await _as_planned(ports, plan, root)
+        if ports.cache is not None and plan.policy.image.weights == "cache":
+            await ports.cache.put(plan.model, plan.revision, progress)
         image = found or await ports.images.build(plan.image(root), progress)
         await journal.note("image", {"image": image, "version": plan.version, "built": found is None})
         return image

@@ -21,7 +21,7 @@ from sluice.engine.journal import use_case
 from sluice.engine.measured import last_measured
 from sluice.errors import BadInput, Refused
 from sluice.policy import EDGES_SETTING, Image, ReleasePolicy
-from sluice.ports import Entry, ImageSpec, Ports, Prompt, Revision, WorkloadSpec
+from sluice.ports import MODEL_DIR, MODELS, Entry, ImageSpec, Ports, Prompt, Revision, WorkloadSpec, cached_at
 from sluice.release import last_good
 
 
@@ -88,6 +88,8 @@ class Plan:
         if serving.gpu:
             resources["nvidia.com/gpu"] = str(serving.gpu)
         environment = {f"SERVING_{name.upper()}": value for name, value in self.settings.items()}
+        if self.policy.image.weights == "cache":
+            environment[MODEL_DIR] = str(MODELS / cached_at(self.model, self.revision.digest))
         return WorkloadSpec(self.version, image, self.revision.digest, serving.replicas, resources, environment)
 
     def to_record(self) -> dict[str, Any]:
@@ -200,6 +202,8 @@ async def _refuse_what_cannot_work(
         found = problems(policy, prompts, load.rate if load else None, calibration)
         if late := overdue(policy, await last_drill(ports.ledger, policy.model), ports.clock.now()):
             raise Refused(late)
+    if policy.image.weights == "cache" and ports.cache is None:
+        found = [*found, "image.weights: cache, but SLUICE_MODEL_CACHE is not set; set it (docs/model-cache.md)"]
     if found:
         raise BadInput("\n".join(found))
 

@@ -7,53 +7,28 @@ put its revision and not begun yet has no lease either: the grace period is for 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from sluice.errors import LeaseHeld, Refused
-from sluice.ports import Lease
+from sluice.ports import Cache, Ports
 
 GRACE = timedelta(days=1)
 """Longer than from a release's build to its deployment, queues and retries included."""
 
 
-class Deployed(Protocol):
-    """A model's versions in the cluster."""
-
-    async def revisions(self) -> Mapping[str, str]:
-        """Version → digest of its revision, for all versions that have a Deployment; "" if it names none."""
-        ...
-
-
-class Cache(Protocol):
-    """The model cache."""
-
-    async def prune(
-        self, model: str, keep: Collection[str], since: datetime, *, dry_run: bool = False
-    ) -> Sequence[str]:
-        """Remove revisions whose digest is not in `keep` and that nobody has wanted since; returns their names."""
-        ...
-
-
 async def prune(
-    model: str,
-    lease: Lease,
-    workloads: Deployed,
-    cache: Cache,
-    now: datetime,
-    grace: timedelta = GRACE,
-    *,
-    dry_run: bool = False,
+    ports: Ports, cache: Cache, model: str, grace: timedelta = GRACE, *, dry_run: bool = False
 ) -> Sequence[str]:
     """The names of the revisions that were removed, or would be.
 
     Raises LeaseHeld if a release is under way, Refused if a version does not say what it uses.
     """
-    held = await lease.read()
+    held = await ports.lease.read()
     if held is not None and held.holder:
         raise LeaseHeld(f"release {held.holder} of {model} is under way; prune when it is settled")
-    return await cache.prune(model, used(await workloads.revisions()), now - grace, dry_run=dry_run)
+    keep = used(await ports.workloads.revisions())
+    return await cache.prune(model, keep, ports.clock.now() - grace, dry_run=dry_run)
 
 
 def used(revisions: Mapping[str, str]) -> frozenset[str]:

@@ -23,14 +23,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sluice.errors import Refused
 from sluice.images.content import digest_of, files_under
 from sluice.images.context import model_files
-from sluice.ports import Revision
+from sluice.ports import CachedRevision, Revision, cached_at
 
 DRAFT, GONE = ".draft-", ".gone-"
 ALGORITHM = "sha256:"
@@ -39,22 +38,6 @@ READABLE_FILE, READABLE_FOLDER = 0o644, 0o755
 """The pods run as another user than Sluice's workers."""
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class CachedRevision:
-    """One revision in the cache."""
-
-    name: str
-    """Of its folder, see `cached_at`."""
-    size_bytes: int
-    wanted_at: datetime
-    """When it was last known to be wanted, UTC."""
-
-
-def cached_at(model: str, digest: str) -> PurePosixPath:
-    """Where in the cache a revision lies, by its `sha256:<hex>` or its commit; the same for workers and pods."""
-    return PurePosixPath(model, digest.rpartition(":")[2])
 
 
 def unused(cached: Sequence[CachedRevision], keep: Collection[str], since: datetime) -> list[str]:

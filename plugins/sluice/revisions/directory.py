@@ -70,10 +70,10 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 
 def _digest(location: Path) -> str:
-    """`sha256:<hex>` over sha256 and relative path of every file, sorted by path; hidden files are left out."""
+    """`sha256:<hex>` over sha256 and relative path of every file, sorted by that; hidden files are left out."""
     whole = hashlib.sha256()
-    for path in sorted(path for path in location.rglob("*") if path.is_file()):
-        name = path.relative_to(location).as_posix()
+    files = {path.relative_to(location).as_posix(): path for path in location.rglob("*") if path.is_file()}
+    for name, path in sorted(files.items()):
         if name == SETTINGS or any(part.startswith(".") for part in name.split("/")):
             continue
         with path.open("rb") as file:

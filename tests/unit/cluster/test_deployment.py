@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sluice.cluster.deployment import manifest, status
+from sluice.cluster.deployment import manifest, revision_of, status
 from sluice.errors import BadInput
 from sluice.ports import WorkloadSpec
 
@@ -84,6 +85,17 @@ def test_everything_else_is_the_templates() -> None:
 def test_a_template_without_the_server_is_refused(template: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="no Deployment with a container named server"):
         manifest(template, "m", "ai", SPEC)
+
+
+def test_a_template_that_mounts_no_cache_is_refused_for_a_server_that_needs_one() -> None:
+    spec = replace(SPEC, environment={"MODEL_DIR": "/models/m/8f2c"})
+    with pytest.raises(BadInput, match=r"mounts no model cache at /models.*manifests/components/model-cache"):
+        manifest(TEMPLATE, "m", "ai", spec)
+
+
+def test_a_deployment_says_its_revision() -> None:
+    assert revision_of(MADE) == "r2"
+    assert revision_of(TEMPLATE) == ""
 
 
 def deployment(replicas: int = 1, **counts: Any) -> dict[str, Any]:

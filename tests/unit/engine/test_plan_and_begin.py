@@ -181,6 +181,43 @@ async def test_the_build_gets_the_projects_context() -> None:
     assert isinstance(made.image(ROOT).revision, Revision)
 
 
+# --- weights in the model cache --------------------------------------------------------------------------------------
+
+
+CACHED = {"image": IMAGE | {"weights": "cache"}}
+
+
+async def test_weights_come_into_the_cache_even_if_the_image_is_there() -> None:
+    world = World()
+    assert world.cache
+    made = await planned(world, **CACHED)
+    for _ in range(2):
+        await build(world.ports, made, ROOT, lambda line: None)
+        assert world.cache.wanted.keys() == {made.revision.digest}
+        world.cache.wanted.clear()
+    assert world.images.builds == 1
+
+
+async def test_weights_in_the_image_are_not_in_the_cache_as_well() -> None:
+    world = World()
+    await build(world.ports, await planned(world), ROOT, lambda line: None)
+    assert world.cache
+    assert world.cache.wanted == {}
+
+
+async def test_the_server_is_told_where_its_cached_model_is() -> None:
+    made = await planned(World(), **CACHED)
+    digits = made.revision.digest.removeprefix("sha256:")
+    assert made.workload("image").environment["MODEL_DIR"] == f"/models/arithmetic/{digits}"
+
+
+async def test_a_policy_that_wants_a_cache_is_refused_where_there_is_none() -> None:
+    world = World()
+    world.cache = None
+    with pytest.raises(BadInput, match=r"image\.weights: cache, but SLUICE_MODEL_CACHE is not set"):
+        await planned(world, **CACHED)
+
+
 # --- begin -----------------------------------------------------------------------------------------------------------
 
 

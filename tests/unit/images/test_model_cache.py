@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from sluice.errors import Refused
 from sluice.images.bundle import BundleImages
-from sluice.images.cache import CachedRevision, ModelCache, cached_at, unused
+from sluice.images.cache import ModelCache, unused
 from sluice.images.content import digest_of
 from sluice.images.context import model_files
-from sluice.ports import Revision
+from sluice.ports import CachedRevision, Revision, cached_at
 from tests.unit.images.build_inputs import image_spec
 
 MODEL = "arithmetic"
