@@ -15,17 +15,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
+from serving.access import Access, key_of
 from serving.api import create_app
 from serving.config import ConfigError, Settings
 from serving.engine import Engine, EngineDead, Report
 from serving.fault import Drill, Fault, FaultError
 from serving.metrics import Metrics
 from serving.model_dir import FileDigests, ModelDirError, check_model_dir
+from serving.outcome import Listener
+from serving.request_log import RequestLog
 from serving.service import Phase, Service
+from serving.tracing import TraceHeaders
+
+if TYPE_CHECKING:
+    from serving.spans import Spans
 
 Loaded = tuple[Engine, FileDigests]
 
@@ -119,10 +127,15 @@ async def _run(settings: Settings, drill: Drill, listener: socket.socket, starte
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    service = Service(settings, Metrics(settings.revision, settings.version, settings.time_buckets_seconds), drill)
+    spans = _spans(settings)
+    metrics = Metrics(settings.revision, settings.version, settings.time_buckets_seconds)
+    listeners: list[Listener] = [RequestLog(settings, sys.stdout)]
+    if spans is not None:
+        listeners.append(spans)
+    service = Service(settings, metrics, drill, listeners=listeners)
     server = Server(
         uvicorn.Config(
-            create_app(service),
+            _app(service, key_of(settings), spans),
             log_level="warning",
             access_log=False,
             lifespan="off",
@@ -140,7 +153,22 @@ async def _run(settings: Settings, drill: Drill, listener: socket.socket, starte
     server.should_exit = True
     await serving
     engine.stop()
+    if spans is not None:
+        spans.close()
     return 0
+
+
+def _spans(settings: Settings) -> "Spans | None":
+    if not settings.otel_exporter_otlp_endpoint:
+        return None
+    from serving.spans import Spans  # OpenTelemetry is imported only where it is used
+
+    return Spans(settings, _say)
+
+
+def _app(service: Service, key: str, spans: "Spans | None") -> ASGIApp:
+    app = create_app(service)
+    return TraceHeaders(Access(app, service, key) if key else app, spans)
 
 
 async def _loaded(settings: Settings, stop: asyncio.Event, report: Report) -> Loaded:
