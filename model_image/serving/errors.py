@@ -2,6 +2,7 @@
 
 ApiError
 ├── BadRequest            400  the request is wrong; repeating it does not help
+│   ├── InvalidApiKey     401  the key is missing or wrong (defined in `access`)
 │   ├── ContextTooLong    400  prompt + max_tokens exceed the model's context
 │   ├── NoChatTemplate    400  the model has none, so it cannot chat
 │   ├── UnknownModel      404  another model is served here
