@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from benchmarks.judge.claims import Claim
 from benchmarks.server.comparison import IN_PROCESS, SINGLE, TRANSFORMERS_SERVE, Model, Rounds
@@ -74,12 +76,18 @@ def _soaks(soaks: dict[str, SoakFigures]) -> Iterator[Claim]:
         f"{name}: {one.sent} requests at {one.rate:.1f}/s, {one.rejected} refused" for name, one in soaks.items()
     )
     each = list(soaks.values())
-    growth, reject = max(one.memory_growth for one in each), max(one.reject_p95_ms for one in each)
+    growth = _worst(one.memory_growth for one in each)
+    reject = _worst(one.reject_p95_ms for one in each)
     note = f"resident memory at the end over after the warm-up; {OVERLOAD:g} × the sustainable rate, {sent}"
     yield Claim("soak_memory_growth", growth, "<=", 0.05, len(each), "", note)
     yield Claim("reject_p95_ms", reject, "<=", 50, len(each), "ms", "a 429, of the same soak")
-    kept = min(one.kept_share for one in each)
+    kept = -_worst(-one.kept_share for one in each)
     yield Claim("accepted_kept_deadline", kept, ">=", 1.0, len(each), "", "accepted requests of the same soak")
+
+
+def _worst(found: Iterable[float]) -> float:
+    """The largest; no number if one of them is none."""
+    return float(np.max(list(found)))
 
 
 def _image(image: ImageFigures | None) -> Sequence[Claim]:

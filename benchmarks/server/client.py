@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,14 +102,16 @@ def body(ask: Ask) -> dict[str, Any]:
     return {"prompt": ask.prompt, "max_tokens": ask.max_tokens, "temperature": 0, "stream": True}
 
 
-async def read(stream: AsyncIterator[bytes], ask: Ask, sent: float) -> Answer:
+async def read(
+    stream: AsyncIterator[bytes], ask: Ask, sent: float, clock: Callable[[], float] = time.perf_counter
+) -> Answer:
     """The answer that a stream of server-sent events is. Raises WrongAnswer."""
     received, first_token = b"", 0.0
     async for part in stream:
         received += part
         if not first_token and b"\n\n" in received and _has_token(received):
-            first_token = time.perf_counter()
-    ended = time.perf_counter()
+            first_token = clock()
+    ended = clock()
     return Answer(sent, first_token or ended, ended, _tokens(received, ask))
 
 
