@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,11 +23,14 @@ import psutil
 from benchmarks.demo.world import ROOT, World, up
 from sandbox.airflow import lifecycle
 from sandbox.airflow.client import Client
+from sandbox.engine.description import Engine
 from sluice import assembly, settings
 from sluice.ledger.summary import summary
 from sluice.orchestration.tasks import release_id
 from sluice.ports import Entry
+from tests.docker_engine import STATE as ENGINE_STATE
 from tests.e2e.cluster import NAMESPACE, Cluster
+from tests.e2e.users import Users
 
 T = TypeVar("T")
 
@@ -123,14 +127,21 @@ class Release:
 class Stage:
     """The world, the folders of policies and revisions, and what the tests do with them."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, engine: Engine | None = None) -> None:
+        """With an engine, pods are containers of images that the releases build; without, processes."""
         self.state = state
+        self._image = {"repository": "sandbox/arithmetic"}
+        if engine is not None:
+            # A repository of its own: what an earlier world has pushed would not be built again.
+            repository = f"{engine.registry}/{secrets.token_hex(4)}/arithmetic"
+            self._image = {"repository": repository, "base": engine.base_image}
         project = state / "project"
         self.revisions = project / "revisions"
         self.releases = project / "releases"
         self.prompts = project / "prompts.jsonl"
         self.context = project / "model_image"
-        self.world = World(state, _free_port(), ("--ephemeral-ports",), self.releases)
+        runtime, shared = ("docker", ENGINE_STATE) if engine else ("process", None)
+        self.world = World(state, _free_port(), ("--ephemeral-ports",), self.releases, runtime, shared)
         self._write_project()
 
     def up(self) -> None:
@@ -165,7 +176,8 @@ class Stage:
         described = self.world.addresses()
         where = ("--state", described["state"], "--bundles", described["bundles"])
         command = [sys.executable, "-m", "sandbox", "up", *where, "--runtime-path", described["runtime_path"]]
-        subprocess.run([*command, *self.world.sandbox_options], cwd=ROOT, check=True)
+        runtime = ("--runtime", described["runtime"])
+        subprocess.run([*command, *runtime, *self.world.sandbox_options], cwd=ROOT, check=True)
 
     # --- what is released --------------------------------------------------------------------------------------------
 
@@ -183,6 +195,18 @@ class Stage:
         draft = self.releases / ".draft"
         draft.write_text(text)
         draft.replace(self.releases / f"{MODEL}.yaml")
+
+    @contextlib.contextmanager
+    def users(self, requests_per_second: float = 25) -> Iterator[Users]:
+        """Users' requests from now on until the end."""
+        prompts = [json.loads(line) for line in self.prompts.read_text().splitlines()]
+        crowd = Users(self.world.addresses()["gateway_url"], HOST, MODEL, prompts, requests_per_second)
+        crowd.start()
+        try:
+            until(lambda: crowd.answered > 50, "users get answers")
+            yield crowd
+        finally:
+            crowd.stop()
 
     def release(self, revision: str, **conf: Any) -> Release:
         """Trigger a release of a revision."""
@@ -208,7 +232,7 @@ class Stage:
         return {
             "model": MODEL,
             "source": f"dir://{self.revisions}",
-            "image": {"repository": "sandbox/arithmetic", "context": str(self.context)},
+            "image": {"context": str(self.context), **self._image},
             "serving": {
                 "namespace": NAMESPACE,
                 "host": HOST,
@@ -232,6 +256,23 @@ class Stage:
         limits = {"ttft": "10s", "tpot": "1s", "e2e": "30s", "margin": 0.4, "ceiling": 0.5, **latency}
         quality = {"prompts": str(self.prompts), "margin": 0.1, "floor": 0.6}
         return {"quality": quality, "errors": {"margin": 0.3}, "latency": limits}
+
+
+def assert_at_rest(stage: Stage) -> None:
+    cluster = stage.cluster
+    (version,) = cluster.weights
+    assert cluster.weights == {version: 100}
+    assert cluster.record["closed"] == "true"
+    assert cluster.routes == ["primary"]
+    assert cluster.subsets == [version]
+    assert cluster.deployments == [version]
+    assert cluster.lease_holder == ""
+
+
+def assert_no_user_lost(stage: Stage, users: Users, excused: set[str]) -> None:
+    """To a version without a fault of its own."""
+    lost = [(stage.cluster.version_of(failure.request_id), failure) for failure in list(users.failures)]
+    assert [(version, failure) for version, failure in lost if version not in excused] == []
 
 
 def ladder(first: Mapping[str, Any] | None = None, second: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
