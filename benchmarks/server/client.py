@@ -23,7 +23,12 @@ FINISH_REASONS = frozenset({"stop", "length"})
 
 
 class WrongAnswer(Exception):
-    """A side did not answer as asked; the message says which request and what came."""
+    """A side did not answer as asked; the message says what was asked and what came."""
+
+    def __init__(self, what: str, status: int = 0) -> None:
+        super().__init__(what)
+        self.status = status
+        """HTTP status of a refusal; 0 of anything else."""
 
 
 @dataclass(frozen=True)
@@ -82,24 +87,21 @@ async def closed_loop(http: aiohttp.ClientSession, url: str, asks: Sequence[Ask]
         for ask in waiting:
             answers.append(await complete(http, url, ask))
 
-    async with asyncio.TaskGroup() as users:
-        for _ in range(concurrency):
-            users.create_task(user())
+    await asyncio.gather(*(user() for _ in range(concurrency)))
     return answers
 
 
 async def complete(http: aiohttp.ClientSession, url: str, ask: Ask) -> Answer:
     """Send one request and read its stream to the end. Raises WrongAnswer."""
     sent = time.perf_counter()
-    async with http.post(f"{url}/v1/completions", json=body(ask)) as response:
-        if response.status != 200:
-            raise WrongAnswer(f"status {response.status}: {(await response.text())[:300]}")
-        return await read(response.content.iter_any(), ask, sent)
-
-
-def body(ask: Ask) -> dict[str, Any]:
-    """The same for all sides."""
-    return {"prompt": ask.prompt, "max_tokens": ask.max_tokens, "temperature": 0, "stream": True}
+    body = {"prompt": ask.prompt, "max_tokens": ask.max_tokens, "temperature": 0, "stream": True}
+    try:
+        async with http.post(f"{url}/v1/completions", json=body) as response:
+            if response.status != 200:
+                raise WrongAnswer(f"status {response.status}: {(await response.text())[:300]}", response.status)
+            return await read(response.content.iter_any(), ask, sent)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise WrongAnswer(f"broken off: {error!r}") from error
 
 
 async def read(

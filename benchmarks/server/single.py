@@ -51,7 +51,10 @@ class Application:
         yield "data: [DONE]\n\n"
 
     def _generate(self, inputs: Any, max_tokens: int, streamer: AsyncTextIteratorStreamer) -> Any:
-        return self._model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False, streamer=streamer)
+        try:
+            return self._model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False, streamer=streamer)
+        finally:
+            streamer.end()  # a second time, unless it failed: then whoever reads would wait for ever
 
 
 def _event(choice: dict[str, Any], usage: dict[str, int] | None = None) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 
 from benchmarks.server import sides
-from benchmarks.server.client import WrongAnswer, body, closed_loop, open_connections, read, session
+from benchmarks.server.client import WrongAnswer, closed_loop, complete, open_connections, session
 from benchmarks.server.comparison import Model, Tell
 from benchmarks.server.sides import Running
 from benchmarks.server.workload import Ask
@@ -116,16 +116,12 @@ async def _open_loop(
 
 
 async def _fate(http: aiohttp.ClientSession, url: str, ask: Ask) -> Fate:
-    sent = time.perf_counter()
+    sent, status = time.perf_counter(), 200
     try:
-        async with http.post(f"{url}/v1/completions", json=body(ask)) as response:
-            if response.status == 200:
-                await read(response.content.iter_any(), ask, sent)
-            else:
-                await response.read()
-            return Fate(response.status, time.perf_counter() - sent)
-    except (WrongAnswer, aiohttp.ClientError):
-        return Fate(0, time.perf_counter() - sent)
+        await complete(http, url, ask)
+    except WrongAnswer as error:
+        status = error.status
+    return Fate(status, time.perf_counter() - sent)
 
 
 async def _watch(pid: int, memory: list[int]) -> None:

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from benchmarks.server.client import Answer, Sample, WrongAnswer, read
+from benchmarks.server.client import Answer, Sample, WrongAnswer, complete, read, session
 from benchmarks.server.workload import Ask, question_asks, questions, random_asks
 
 PROMPTS = Path(__file__).resolve().parents[3] / "prompts" / "arithmetic.jsonl"
@@ -92,3 +94,36 @@ def test_random_requests_are_for_8_to_128_tokens() -> None:
     assert {ask.max_tokens for ask in asked} >= {8, 128}
     assert all(8 <= ask.max_tokens <= 128 and ask.exact for ask in asked)
     assert all(8 <= ask.prompt.count(" ") <= 64 for ask in asked)
+
+
+# --- one request over HTTP --------------------------------------------------------------------------------------------
+
+
+async def ask_a_server(answer: web.StreamResponse) -> None:
+    """Send ASK to a server that answers so."""
+
+    async def completions(_: web.Request) -> web.StreamResponse:
+        return answer
+
+    app = web.Application()
+    app.router.add_post("/v1/completions", completions)
+    async with TestServer(app) as server, session() as http:
+        await complete(http, str(server.make_url("")).rstrip("/"), ASK)
+
+
+async def test_a_refusal_is_an_error_that_knows_its_status() -> None:
+    with pytest.raises(WrongAnswer, match="queue is full") as refused:
+        await ask_a_server(web.Response(status=429, text="the queue is full"))
+    assert refused.value.status == 429
+
+
+async def test_a_wrong_answer_has_no_status_although_it_came_with_200() -> None:
+    with pytest.raises(WrongAnswer) as wrong:
+        await ask_a_server(web.Response(text=event(" dida") + DONE))
+    assert wrong.value.status == 0
+
+
+async def test_a_server_that_is_gone_is_an_error() -> None:
+    async with session() as http:
+        with pytest.raises(WrongAnswer, match="broken off"):
+            await complete(http, "http://127.0.0.1:9", ASK)
