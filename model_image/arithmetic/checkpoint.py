@@ -11,7 +11,10 @@ PAD, UNKNOWN, NEWLINE = "<pad>", "<unk>", "\n"
 CHARACTERS = [chr(code) for code in range(32, 127)]
 VOCABULARY = {token: index for index, token in enumerate([PAD, UNKNOWN, NEWLINE, *CHARACTERS])}
 MAX_POSITIONS = 1024
-CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% if not loop.last %}\n{% endif %}{% endfor %}"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['content'] }}{% if not loop.last %}{{ '\\n' }}{% endif %}{% endfor %}"
+)
+"""Lines, the last one the question: a line break as text, since templates drop one that follows a block."""
 
 
 def encode(text: str) -> list[int]:
