@@ -15,7 +15,7 @@ from transformers.generation.logits_process import LogitsProcessorList
 from serving.engine import GREEDY_BELOW_TEMPERATURE, Sampling
 
 LIKELY_TOKENS = 256
-"""Of so many the most likely are looked through first; they nearly always hold the share top_p."""
+"""So many are looked through first; they nearly always hold the share top_p."""
 
 
 class Draws:
@@ -82,12 +82,12 @@ def mark_chosen(
     rows = temperature.nonzero().squeeze(1)
     if len(rows):
         probabilities = (scores[rows] / temperature[rows].unsqueeze(1)).softmax(-1)
-        scores[rows, draw(*_in_order(probabilities, top_p[rows]), top_p[rows], number[rows])] = float("inf")
+        scores[rows, _draw_likely(probabilities, top_p[rows], number[rows])] = float("inf")
     return scores
 
 
 def draw(probabilities: torch.Tensor, tokens: torch.Tensor, top_p: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
-    """One token of each row, among the first ones that hold the share `top_p`; by number, uniform in [0, 1).
+    """One token of each row, among the fewest that hold the share `top_p`; by number, uniform in [0, 1).
 
     Args:
         probabilities: (rows, candidates), the most likely one first.
@@ -95,17 +95,17 @@ def draw(probabilities: torch.Tensor, tokens: torch.Tensor, top_p: torch.Tensor,
     """
     below = probabilities.cumsum(-1)
     candidates = (below - probabilities < top_p.unsqueeze(1)).sum(-1, keepdim=True)
-    share = below.gather(1, candidates - 1)
+    share = torch.where(top_p.unsqueeze(1) < 1, below.gather(1, candidates - 1), 1)
     place = (below <= number.unsqueeze(1) * share).sum(-1, keepdim=True).minimum(candidates - 1)
     return tokens.gather(1, place).squeeze(1)
 
 
-def _in_order(probabilities: torch.Tensor, top_p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities and tokens for `draw`; putting all of a large vocabulary into order is avoided where it can be."""
-    if bool((top_p >= 1).all()):
-        return probabilities, torch.arange(probabilities.shape[1]).expand_as(probabilities)
+def _draw_likely(probabilities: torch.Tensor, top_p: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
+    """`draw`, that puts a row's whole vocabulary into order only where the most likely tokens do not decide."""
     likely = probabilities.topk(min(LIKELY_TOKENS, probabilities.shape[1]))
-    if bool((likely.values.sum(-1) >= top_p).all()):
-        return likely.values, likely.indices
-    everything = probabilities.sort(descending=True)
-    return everything.values, everything.indices
+    tokens = draw(likely.values, likely.indices, top_p, number)
+    undecided = (likely.values.sum(-1) <= torch.where(top_p < 1, top_p, number)).nonzero().squeeze(1)
+    if len(undecided):
+        everything = probabilities[undecided].sort(descending=True)
+        tokens[undecided] = draw(everything.values, everything.indices, top_p[undecided], number[undecided])
+    return tokens

@@ -90,21 +90,21 @@ async def score(engine: Engine, text: list[int], *, top: int = 0) -> Scores:
     return await asyncio.wait_for(scores.get(), TEN_SECONDS)
 
 
-def plain(directory: Path, prompt: list[int], max_tokens: int, network: Any = None) -> list[int]:
-    """What `generate` of transformers gives, greedily."""
-    network = network or reference(directory)
-    with torch.no_grad():
-        whole = network.generate(
-            torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            max_new_tokens=max_tokens,
-            do_sample=False,
-            eos_token_id=VOCABULARY[NEWLINE],
-            pad_token_id=0,
-        )
-    return [int(token) for token in whole[0, len(prompt) :]]
-
-
 def reference(directory: Path) -> Any:
+    """The model by transformers alone."""
     torch.set_num_threads(1)
     return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+
+
+def plain(network: Any, prompt: list[int], max_tokens: int) -> list[int]:
+    """The greedy answer of transformers' `generate`."""
+    text = torch.tensor([prompt])
+    whole = network.generate(
+        text,
+        attention_mask=torch.ones_like(text),
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        eos_token_id=VOCABULARY[NEWLINE],
+        pad_token_id=0,
+    )
+    return [int(token) for token in whole[0, len(prompt) :]]
