@@ -20,7 +20,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.utils import parse_repository_tag
 from urllib3.exceptions import HTTPError
 
-from sluice.errors import Unreachable
+from sluice.errors import BadInput, Unreachable
 from sluice.images.build_tar import tar_stream
 from sluice.images.context import context_files, default_base, digest_of_context, model_files
 from sluice.images.docker_errors import failure, translated, words_of
@@ -118,7 +118,13 @@ class DockerImages:
 
     def _base(self, engine: docker.DockerClient, spec: ImageSpec, progress: Progress) -> tuple[str, Mapping[str, str]]:
         """The base image by digest, where its registry can tell it, and the labels that say so."""
-        name = spec.base or default_base(spec.context)
+        with _readable(spec):
+            name = spec.base or default_base(spec.context)
+        if not name:
+            raise BadInput(
+                f"image.base: neither the policy nor {spec.context}/Dockerfile (ARG BASE_IMAGE=…) names a base image; "
+                "name one"
+            )
         credentials = self._credentials() if _host(name) == _host(spec.repository) else None
         try:
             digest = str(engine.images.get_registry_data(name, auth_config=credentials).id)
@@ -202,10 +208,24 @@ class DockerImages:
 
 def _files(spec: ImageSpec, progress: Progress) -> Mapping[str, Path]:
     """What is sent to the engine; without the model's files if they are mounted from a cache."""
-    model = model_files(spec.revision.location) if spec.weights == "image" else {}
-    megabytes = sum(path.stat().st_size for path in model.values()) / 1e6
+    with _readable(spec):
+        context = context_files(spec.context)
+        model = model_files(spec.revision.location) if spec.weights == "image" else {}
+        megabytes = sum(path.stat().st_size for path in model.values()) / 1e6
     progress(f"sending the context and revision {spec.revision.name}, {len(model)} files, {megabytes:.1f} MB")
-    return {**context_files(spec.context), **{f"{MODEL}/{TARGET}/{name}": path for name, path in model.items()}}
+    return {**context, **{f"{MODEL}/{TARGET}/{name}": path for name, path in model.items()}}
+
+
+@contextmanager
+def _readable(spec: ImageSpec) -> Iterator[None]:
+    """Tells files that cannot be read from an engine that cannot be reached."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(
+            f"version {spec.version} cannot be built from {spec.context} and {spec.revision.location}: {error}; "
+            "fetch the revision again or correct the rights"
+        ) from error
 
 
 def _follow(events: Iterable[Any], log: BuildLog | PushLog) -> None:

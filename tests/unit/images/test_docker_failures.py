@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.errors import Refused, Unreachable
+from sluice.errors import BadInput, Refused, Unreachable
 from sluice.images.docker_engine import DockerImages, EngineSettings
 from sluice.images.docker_errors import failure
 from tests.unit.images.build_inputs import image_spec
@@ -97,6 +97,18 @@ def breaking_engine() -> Iterator[str]:
         yield f"tcp://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
         thread.join()
+
+
+async def test_a_context_that_cannot_be_read_is_not_blamed_on_the_engine(breaking_engine: str, tmp_path: Path) -> None:
+    spec = image_spec(tmp_path)
+    (spec.context / "Dockerfile").unlink()
+    with pytest.raises(BadInput, match=r"version a1b2c3 cannot be built from .*Dockerfile"):
+        await DockerImages(EngineSettings(breaking_engine)).build(spec, lambda _: None)
+
+
+async def test_a_context_without_a_base_image_is_refused(breaking_engine: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"image\.base: neither the policy nor .*/Dockerfile .* names a base image"):
+        await DockerImages(EngineSettings(breaking_engine)).build(image_spec(tmp_path), lambda _: None)
 
 
 async def test_an_engine_that_breaks_off_in_a_build_is_tried_again(breaking_engine: str, tmp_path: Path) -> None:
