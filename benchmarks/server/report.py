@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -23,12 +24,17 @@ _RELATIONS = {"<=": "≤", ">=": "≥"}
 def peers_of(measured: Measured) -> dict[str, Mapping[str, Any]]:
     """Every sample by model and side, and the soaks, the drill and the image as they were measured."""
     found: dict[str, Mapping[str, Any]] = {name: rounds.to_record() for name, rounds in measured.rounds.items()}
-    found |= {f"soak {name}": asdict(figures) for name, figures in measured.soaks.items()}
+    found |= {f"soak {name}": _finite(asdict(figures)) for name, figures in measured.soaks.items()}
     if measured.drain is not None:
         found["drain"] = asdict(measured.drain)
     if measured.image is not None:
         found["image"] = asdict(measured.image)
     return found
+
+
+def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What is no number is None."""
+    return {name: value if math.isfinite(value) else None for name, value in record.items()}
 
 
 def markdown(claims: Sequence[Claim], rounds: Mapping[str, Rounds]) -> str:

@@ -1,7 +1,8 @@
 """More requests than the server can serve, for long: memory, refusals, deadlines.
 
-Requests come at random (Poisson) at 1.5 times the rate that the server sustained with all its slots busy, whatever
-became of those before them. What it cannot take it has to refuse at once; what it takes it has to finish in time.
+First as many requests as there are slots and places in the queue, then more of them at random (Poisson), at 1.5 times
+the rate that the server sustained with all its slots busy, whatever became of those before them. What it cannot take it
+has to refuse at once; what it takes it has to finish in time.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ async def soak(model: Model, seconds: float, seed: int, logs: Path, tell: Tell) 
             await open_connections(http, server.health, SLOTS + QUEUE)
             rate = OVERLOAD * await _sustainable_rate(http, server, model.asks(f"{seed}-rate", CALIBRATION_REQUESTS))
             tell(f"{model.name}: {rate:.1f} requests/s for {seconds:.0f} s")
-            arrivals = list(poisson(rate, seconds, seed))
+            arrivals = [*([0.0] * (SLOTS + QUEUE)), *poisson(rate, seconds, seed)]
             asks = model.asks(f"{seed}-soak", len(arrivals))
             memory: list[int] = []
             watching = asyncio.create_task(_watch(server.pid, memory))

@@ -147,6 +147,7 @@ def test_a_late_a_failed_and_a_broken_answer_did_not_keep_the_deadline() -> None
 
 def test_a_soak_without_a_refusal_shows_nothing_and_holds_nothing() -> None:
     none = figures(6.0, [Fate(200, 1.0)], [1000] * 10)
+    assert peers_of(replace(measured(), soaks={"small": none}))["soak small"]["reject_p95_ms"] is None
     for soaks in ({"small": none}, {"small": SOAK, "large": none}, {"large": none, "small": SOAK}):
         assert not claim("reject_p95_ms", replace(measured(), soaks=soaks)).holds
 
