@@ -24,6 +24,7 @@ from sluice.ports import ImageSpec, Revision
 PROJECT = Path(__file__).resolve().parents[2]
 CONTEXT = PROJECT / "model_image"
 REVISION = CONTEXT / "arithmetic" / "r2"
+REPOSITORY = "benchmarks/arithmetic"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 BYTES_PER_MB = 1e6
 
@@ -46,7 +47,7 @@ class ImageFigures:
     weights_bytes: int
     """The new revision's files."""
     refresh_pushed_bytes: int
-    """By how much the registry's storage grew."""
+    """By how much the registry's storage of the repository grew."""
     refresh_pushed_overhead_mb: float
     """Pushed beyond the weights; 0 if they were compressed to less than their size."""
     refresh_build_overhead_seconds: float
@@ -63,14 +64,15 @@ def measure(engine_json: Path) -> ImageFigures:
     engine = Engine.read(engine_json)
     images = DockerImages(EngineSettings(engine.docker_host, build_args=engine.build_args, network="host"))
     asyncio.run(images.build(_spec(engine, "warm-up", REVISION), _quiet))
-    before = _stored_bytes(engine)
+    storage = Path(engine.registry_storage)
+    before = stored_bytes(storage, REPOSITORY)
     with tempfile.TemporaryDirectory() as folder:
         revision, copy_seconds = _new_revision(Path(folder) / "new")
         weights = sum(file.stat().st_size for file in revision.iterdir())
         began = time.monotonic()
         reference = asyncio.run(images.build(_spec(engine, f"refresh-{os.urandom(4).hex()}", revision), _quiet))
         seconds = time.monotonic() - began
-    pushed = _stored_bytes(engine) - before
+    pushed = stored_bytes(storage, REPOSITORY) - before
     return ImageFigures(
         layers=layers_of(engine.registry, reference),
         weights_bytes=weights,
@@ -93,9 +95,20 @@ def layers_of(registry: str, reference: str) -> tuple[Layer, ...]:
     )
 
 
+def stored_bytes(registry_storage: Path, repository: str) -> int:
+    """Bytes of all blobs that a registry on this machine keeps for a repository, whatever it keeps for others.
+
+    `repository` is without the registry's address. The layout is that of the registry's filesystem driver.
+    """
+    v2 = registry_storage / "docker" / "registry" / "v2"
+    links = (v2 / "repositories" / repository).glob("**/sha256/*/link")
+    blobs = {link.parent.name for link in links}
+    return sum((v2 / "blobs" / "sha256" / blob[:2] / blob / "data").stat().st_size for blob in blobs)
+
+
 def _spec(engine: Engine, version: str, revision: Path) -> ImageSpec:
     return ImageSpec(
-        repository=f"{engine.registry}/benchmarks/arithmetic",
+        repository=f"{engine.registry}/{REPOSITORY}",
         version=f"{version}-{os.getpid()}",
         context=CONTEXT,
         revision=Revision(revision.name, "sha256:" + "0" * 64, revision),
@@ -111,10 +124,6 @@ def _new_revision(folder: Path) -> tuple[Path, float]:
     seconds = time.monotonic() - began
     (folder / "nonce").write_bytes(os.urandom(32))
     return folder, seconds
-
-
-def _stored_bytes(engine: Engine) -> int:
-    return sum(file.stat().st_size for file in Path(engine.registry_storage).rglob("*") if file.is_file())
 
 
 def _json(url: str) -> Any:

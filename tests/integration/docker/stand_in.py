@@ -1,4 +1,4 @@
-"""A context with the shape of model_image/, a revision with weights that do not compress, and what a registry keeps."""
+"""A context with the shape of model_image/, a revision with weights that do not compress."""
 
 from __future__ import annotations
 
@@ -37,7 +37,3 @@ def revision(directory: Path, name: str) -> Revision:
     (directory / "serving.json").write_text('{"kv_cache_tokens": 192}')
     (directory / "model.safetensors").write_bytes(os.urandom(WEIGHTS_BYTES))
     return Revision(name, f"sha256:{name}", directory)
-
-
-def stored_bytes(registry_storage: str) -> int:
-    return sum(file.stat().st_size for file in Path(registry_storage).rglob("*") if file.is_file())

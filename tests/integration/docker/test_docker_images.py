@@ -10,8 +10,9 @@ from pathlib import Path
 import docker
 import pytest
 from docker.errors import ImageNotFound
-from stand_in import WEIGHTS_BYTES, revision, stored_bytes
+from stand_in import WEIGHTS_BYTES, revision
 
+from benchmarks.server.images import stored_bytes
 from sandbox.engine.description import Engine
 from sluice.errors import Refused, Unreachable
 from sluice.images.docker_engine import DockerImages, EngineSettings
@@ -125,9 +126,10 @@ async def test_a_refresh_pushes_nothing_but_the_weights(
     images: DockerImages, spec: ImageSpec, docker_engine: Engine, tmp_path: Path
 ) -> None:
     await images.build(spec, silent)
-    before = stored_bytes(docker_engine.registry_storage)
+    storage, repository = Path(docker_engine.registry_storage), spec.repository.partition("/")[2]
+    before = stored_bytes(storage, repository)
     await images.build(replace(spec, version="refreshed", revision=revision(tmp_path / "r2", "r2")), silent)
-    assert 0 < stored_bytes(docker_engine.registry_storage) - before - WEIGHTS_BYTES < 50_000
+    assert 0 < stored_bytes(storage, repository) - before - WEIGHTS_BYTES < 50_000
 
 
 # --- progress and failures ------------------------------------------------------------------------------------------
