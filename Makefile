@@ -47,6 +47,7 @@ down:            ## stops what demo and up have started, and nothing else
 	@if [ -d .venv ]; then $(BIN)/python -m benchmarks.demo.world down; fi
 
 clean: down      ## removes all that demo, up and test have made, but the environments
+	@for state in var/engine var/test-engine; do [ ! -d $$state ] || $(BIN)/python -m sandbox.engine down --state $$state; done
 	@rm -rf var
 
 release: install ## make release MODEL=arithmetic REVISION=r3
