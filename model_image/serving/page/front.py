@@ -51,6 +51,7 @@ class Page:
         talk = Talk(self._service, self._key)
         built = build(talk, engine, self._service.settings, PATH, keyed=bool(self._key))
         await self._running.enter_async_context(built.app.router.lifespan_context(built.app))
+        await built.visit(f"{PATH}/", f"{PATH}{_API}/app_id")
         self._built = built
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+import httpx
 from fastapi import FastAPI
 from gradio.routes import App
 from starlette.routing import Mount
@@ -23,7 +24,7 @@ LATEX: list[dict[str, str | bool]] = [
     {"left": "\\[", "right": "\\]", "display": True},
     {"left": "\\(", "right": "\\)", "display": False},
 ]
-_QUEUE_SLEEP_SECONDS = 0.02
+_QUEUE_SLEEP_SECONDS = 0.05
 _PROGRESS_SLEEP_SECONDS = 1.0
 Turns = tuple[Turn, ...]
 
@@ -34,6 +35,12 @@ class Built:
 
     app: FastAPI
     gradio: App
+
+    async def visit(self, *paths: str) -> None:
+        """Be the first visitor, whom it takes longest to answer, before there are streams that would have to wait."""
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost") as visitor:
+            for path in paths:
+                (await visitor.get(path)).raise_for_status()
 
     def stop(self) -> None:
         """End what open pages are connected to, which would go on for as long as they are open."""
