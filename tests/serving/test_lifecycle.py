@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import socket
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from engines import random_model
 from safetensors.torch import load_file, save_file
 from server_process import REVISIONS, environment, events, listening, ready, series, spawn, wait_for
 
@@ -97,6 +99,54 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         line = refusal(environment(R2) | {"PORT": str(port)}, tmp_path / "log")
     assert f"127.0.0.1:{port}" in line
     assert "set HOST or PORT" in line
+
+
+@pytest.mark.slow
+def test_the_log_tells_the_phases_of_the_start_with_their_seconds(tmp_path: Path) -> None:
+    with ready(R2, tmp_path / "log") as server:
+        assert server.client.get("/readyz").json() == {"status": "ok"}
+    phases = [line for line in server.log.read_text().splitlines() if line.startswith("serving: [")]
+    assert [re.fullmatch(r"serving: \[\d+\.\d s\] (.*)", line)[1] for line in phases] == [  # type: ignore[index]
+        "importing torch and transformers",
+        "loading the weights: 0.0015 GB",
+        "engine batching: requests run together",
+        "warming up",
+        "digesting the files",
+    ]
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_batched_is_served_one_request_at_a_time(tmp_path: Path) -> None:
+    mamba = random_model(tmp_path / "mamba", "mamba", hidden_size=32, num_hidden_layers=1)
+    body: dict[str, object] = {"prompt": "12+34=", "max_tokens": 12, "temperature": 0}
+    with ready(mamba, tmp_path / "log") as server:
+        responses = asyncio.run(
+            post_all(server.url, [body] * 4 + [body | {"max_tokens": 0, "echo": True, "logprobs": 1}])
+        )
+    assert [response.status_code for response in responses] == [200] * 5
+    assert len({response.json()["choices"][0]["text"] for response in responses[:4]}) == 1
+    assert "engine generate: one request at a time, because the attention of Mamba" in server.log.read_text()
+
+
+@pytest.mark.slow
+def test_batching_a_model_that_cannot_be_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    mamba = random_model(tmp_path / "mamba", "mamba", hidden_size=32, num_hidden_layers=1)
+    log = tmp_path / "log"
+    assert spawn(environment(mamba, engine="batching"), log).wait(EXIT_SECONDS) == 2
+    assert log.read_text().splitlines()[-1].endswith("set it to auto or generate")
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.slow
+def test_where_one_request_runs_at_a_time_a_client_that_leaves_frees_it_for_the_next(tmp_path: Path) -> None:
+    rambling = random_model(tmp_path / "qwen2", "qwen2", hidden_size=256, num_hidden_layers=4, intermediate_size=512)
+    endless = {"prompt": "copy(", "max_tokens": 2000, "temperature": 0}
+    with ready(rambling, tmp_path / "log", engine="generate") as server:
+        with pytest.raises(httpx.ReadTimeout):
+            server.client.post("/v1/completions", json=endless, timeout=0.3)
+        wait_for(lambda: series(server.metrics(), "serving_requests_running") == 0, 5)
+        assert server.complete("12+34=", max_tokens=2).json()["usage"]["completion_tokens"] == 2
+        assert series(server.metrics(), "serving_requests_finished_total", reason="cancelled") == 1
 
 
 @pytest.mark.slow
