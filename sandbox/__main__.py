@@ -8,19 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from sandbox.supervision import (
-    RUNTIMES,
-    Ports,
-    SandboxError,
-    Settings,
-    components,
-    describe,
-    down,
-    healthy,
-    log_of,
-    running,
-    up,
-)
+from sandbox.components import RUNTIMES, Ports, Settings, components
+from sandbox.supervision import SandboxError, describe, down, healthy, log_of, running, up
 
 DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock"
 

@@ -93,7 +93,7 @@ class World:
             "SLUICE_METRICS_URLS": ",".join([found["metrics_url"], found["federate_url"]]),
             "SLUICE_LEDGER": str(self.state / "ledger"),
             "SLUICE_WORKLOAD": str(ROOT / "manifests" / "base" / "workload.yaml"),
-            **(self._docker_variables() if found["runtime"] == "docker" else self._bundle_variables()),
+            **(self._docker_variables() if found.get("runtime") == "docker" else self._bundle_variables()),
         }
 
     def _bundle_variables(self) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Pods' containers as containers of a Docker Engine.
 
 They belong to the engine: should the node be killed they run on, until its next start or the sandbox's `down` removes
-them. The engine's client blocks, so that each container has a thread which follows it; other calls borrow one.
+them. The engine's client blocks, so that each container has a thread which follows it; other calls have threads of
+their own, so that there is always one to end a container with.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from sandbox.node.runtime import Exit, RunningContainer
 P = ParamSpec("P")
 T = TypeVar("T")
 
+MAX_CONTAINERS = 240
+"""Beyond the 110 pods that the node offers to take."""
+MAX_CALLS = 16
+
 
 class ContainerRuntime:
     """Runs images that are referred to by digest; `state` names this node among all that use the engine."""
@@ -33,7 +38,8 @@ class ContainerRuntime:
         self.name = f"docker://{engine.version_of(client)}"
         self._client = client
         self._state = state
-        self._threads = ThreadPoolExecutor(engine.CONNECTIONS, thread_name_prefix="engine")
+        self._followers = ThreadPoolExecutor(MAX_CONTAINERS, thread_name_prefix="container")
+        self._callers = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="engine")
 
     async def pull(self, image: str) -> None:
         repository, digest = split_reference(image)
@@ -69,12 +75,12 @@ class ContainerRuntime:
             loop.call_soon_threadsafe(lines.feed_data, chunk)
 
         copied = asyncio.create_task(log.copy(lines))
-        ended = self._call(engine.follow, self._client, key, output, feed)
+        ended = loop.run_in_executor(self._followers, engine.follow, self._client, key, output, feed)
         ended.add_done_callback(lambda _: lines.feed_eof())
         return _Followed(ended, copied, lambda grace: self._call(engine.stop, self._client, key, grace))
 
     def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))
+        return asyncio.get_running_loop().run_in_executor(self._callers, lambda: function(*args, **kwargs))
 
 
 class _Followed:

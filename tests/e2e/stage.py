@@ -239,7 +239,12 @@ class Stage:
                 "replicas": 1,
                 "memory": "2Gi",
                 "cpu": 1,
-                "settings": {"drain_delay_seconds": 0.3, "request_deadline_seconds": 30, "max_queue": 1000, "ui": False},
+                "settings": {
+                    "drain_delay_seconds": 0.3,
+                    "request_deadline_seconds": 30,
+                    "max_queue": 1000,
+                    "ui": False,
+                },
             },
             "steps": ladder(),
             "gates": self.gates(),
