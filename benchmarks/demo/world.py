@@ -163,11 +163,11 @@ def reset(world: World) -> None:
 def _engine_up(world: World) -> None:
     if world.engine is None:
         _run("sandbox.engine", "up", "--state", str(world.own_engine))
-        _write_policies(world, world.engine_description())
+        write_policies(world, world.engine_description())
 
 
-def _write_policies(world: World, engine: Engine) -> None:
-    """The paths in a policy start at its folder's parent, so that what they lead to is linked there."""
+def write_policies(world: World, engine: Engine) -> None:
+    """The policies, with their images in the engine's registry. Paths in them start at their folder's parent."""
     world.own_releases.mkdir(parents=True, exist_ok=True)
     for name in ("prompts", "model_image"):
         link = world.own_releases.parent / name
