@@ -28,6 +28,7 @@ from serving.fault import Drill, Fault, FaultError
 from serving.metrics import Metrics
 from serving.model_dir import FileDigests, ModelDirError, check_model_dir
 from serving.outcome import Listener
+from serving.page.front import Page, prepare
 from serving.request_log import RequestLog
 from serving.service import Phase, Service
 from serving.tracing import TraceHeaders
@@ -133,9 +134,10 @@ async def _run(settings: Settings, drill: Drill, listener: socket.socket, starte
     if spans is not None:
         listeners.append(spans)
     service = Service(settings, metrics, drill, listeners=listeners)
+    app, page = _app(service, key_of(settings), spans)
     server = Server(
         uvicorn.Config(
-            _app(service, key_of(settings), spans),
+            app,
             log_level="warning",
             access_log=False,
             lifespan="off",
@@ -146,10 +148,14 @@ async def _run(settings: Settings, drill: Drill, listener: socket.socket, starte
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     _say(f"listening on {settings.host}:{listener.getsockname()[1]}")
     engine, files = await _loaded(settings, stop, StartReport(service, started))
+    if page is not None:
+        await page.open(engine)
     service.open(engine, files)
     _say(f"ready after {time.monotonic() - started:.1f} s")
     await stop.wait()
     await _drain(service)
+    if page is not None:
+        await page.close()
     server.should_exit = True
     await serving
     engine.stop()
@@ -166,9 +172,12 @@ def _spans(settings: Settings) -> "Spans | None":
     return Spans(settings, _say)
 
 
-def _app(service: Service, key: str, spans: "Spans | None") -> ASGIApp:
+def _app(service: Service, key: str, spans: "Spans | None") -> tuple[ASGIApp, Page | None]:
+    """All that answers HTTP; the page in it, which has to be opened."""
     app = create_app(service)
-    return TraceHeaders(Access(app, service, key) if key else app, spans)
+    page = Page(app, service, key) if service.settings.ui else None
+    app = page or app
+    return TraceHeaders(Access(app, service, key) if key else app, spans), page
 
 
 async def _loaded(settings: Settings, stop: asyncio.Event, report: Report) -> Loaded:
@@ -188,6 +197,9 @@ def _load(settings: Settings, report: Report) -> Loaded:
     from serving.loading import load_engine
 
     engine = load_engine(settings, report)
+    if settings.ui:
+        report("importing the page's libraries")
+        prepare()
     report("digesting the files")
     files = FileDigests.of(settings.model_dir)
     # What is loaded now stays; looking through all of it again costs the collector a quarter of a second each time.

@@ -65,6 +65,7 @@ def environment(revision: Path, **settings: object) -> dict[str, str]:
         "VERSION": "v1",
         "PORT": "0",
         "SERVING_DRAIN_DELAY_SECONDS": "0",
+        "SERVING_UI": "0",
     }
     return clean | server | {f"SERVING_{name.upper()}": str(value) for name, value in settings.items()}
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from engines import random_model
 from safetensors.torch import load_file, save_file
-from server_process import REVISIONS, environment, events, listening, ready, series, spawn, wait_for
+from server_process import REVISIONS, ServerProcess, environment, events, listening, ready, series, spawn, wait_for
 
 R2, R4 = REVISIONS / "r2", REVISIONS / "r4"
 LONG = {"prompt": "copy(abcdefghijklmnopqrstuvwxyzabcdef)=", "max_tokens": 48}
@@ -338,3 +338,18 @@ def test_while_draining_it_is_not_ready_but_still_accepts(tmp_path: Path) -> Non
         assert server.client.get("/livez").status_code == 200
     assert answer.json()["choices"][0]["text"] == "46"
     assert answer.headers["connection"] == "close"
+
+
+def test_the_page_for_people_opens_with_the_model_unless_it_is_turned_off(tmp_path: Path) -> None:
+    with ready(R2, tmp_path / "log", ui=1) as server:
+        page = server.client.get("/ui/")
+        assert (page.status_code, "gradio" in page.text) == (200, True)
+        assert "/orjson/" in mapped_by(server)
+    with ready(R2, tmp_path / "log", ui=0) as server:
+        assert server.client.get("/ui/").status_code == 404
+        assert "/orjson/" not in mapped_by(server)
+
+
+def mapped_by(server: ServerProcess) -> str:
+    """The files in the process's memory: Gradio's compiled parts, orjson say, only if it was imported."""
+    return Path(f"/proc/{server.process.pid}/maps").read_text()
