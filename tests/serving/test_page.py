@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import Random
 
 import httpx
@@ -15,7 +16,7 @@ import pytest
 from hand_driven import HandService
 from page_stage import SECONDS, THINKING, Stage, staged
 from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
-from server_process import MODEL_IMAGE, series, wait_for
+from server_process import MODEL_IMAGE, REVISIONS, ServerProcess, ready, series, wait_for
 from starlette.testclient import TestClient
 
 from serving.api import create_app
@@ -57,6 +58,12 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ready(REVISIONS / "r2", tmp_path_factory.mktemp("page") / "log", ui=1) as process:
+        yield process
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +109,7 @@ class Visitor:
 def visit(browser: Browser) -> Iterator[object]:
     pages: list[Page] = []
 
-    def come(stage: Stage, path: str = "") -> Visitor:
+    def come(stage: Stage | ServerProcess, path: str = "") -> Visitor:
         pages.append(browser.new_page(viewport={"width": 1280, "height": 800}))
         return Visitor(pages[-1], f"{stage.url}{path}")
 
@@ -367,7 +374,7 @@ def test_while_the_model_is_loaded_the_page_says_so() -> None:
 
 
 def test_gradio_is_imported_only_where_the_page_is_laid_out() -> None:
-    program = "import serving.page.front, sys; sys.exit('gradio' in sys.modules)"
+    program = "import serving.lifecycle, sys; sys.exit('gradio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=MODEL_IMAGE).returncode == 0
 
 
@@ -400,3 +407,27 @@ def test_a_conversation_is_sent_without_thoughts_and_without_what_failed() -> No
 
 def test_an_answer_without_text_is_not_shown_as_nothing() -> None:
     assert shown([Turn("1", ended=True)])[-1]["content"][0]["text"] == "*no text*"
+
+
+def test_a_real_model_answers_on_the_page_and_counts_it_as_its_own(server: ServerProcess, visit: Visit) -> None:
+    visitor = visit(server)
+    visitor.ask("12+34=")
+    expect(visitor.answers.last).to_have_text("46")
+    expect(visitor.note).to_contain_text("3 tokens in")
+    assert series(server.metrics(), "serving_requests_finished_total", traffic="user", reason="stop") == 1
+    assert '"interface":"page"' in server.log.read_text()
+
+
+def test_without_the_page_there_is_none(tmp_path: Path) -> None:
+    with ready(REVISIONS / "r2", tmp_path / "log", ui=0) as server:
+        assert server.client.get("/ui/").status_code == 404
+
+
+def test_an_open_page_does_not_hold_up_the_end(visit: Visit, tmp_path: Path) -> None:
+    with ready(REVISIONS / "r2", tmp_path / "log", ui=1) as server:
+        visit(server)
+        server.terminate()
+        assert server.process.wait(SECONDS) == 0
+        log = server.log.read_text()
+    assert "drained" in log
+    assert "Cancel" not in log, "uvicorn had to cut the page's connections"
