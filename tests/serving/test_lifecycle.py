@@ -344,12 +344,12 @@ def test_the_page_for_people_opens_with_the_model_unless_it_is_turned_off(tmp_pa
     with ready(R2, tmp_path / "log", ui=1) as server:
         page = server.client.get("/ui/")
         assert (page.status_code, "gradio" in page.text) == (200, True)
-        assert "/orjson/" in mapped_by(server)
+        assert "/pandas/" in mapped_by(server)
     with ready(R2, tmp_path / "log", ui=0) as server:
         assert server.client.get("/ui/").status_code == 404
-        assert "/orjson/" not in mapped_by(server)
+        assert "/pandas/" not in mapped_by(server)
 
 
 def mapped_by(server: ServerProcess) -> str:
-    """The files in the process's memory: Gradio's compiled parts, orjson say, only if it was imported."""
+    """The files in the process's memory: Gradio's compiled parts, those of pandas say, only if it was imported."""
     return Path(f"/proc/{server.process.pid}/maps").read_text()
