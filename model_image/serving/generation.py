@@ -112,9 +112,11 @@ class Generation:
         while True:
             await self._news.wait()
             self._news.clear()
+            # Asked before the text is given: more of it, and the end, may come while a slow reader takes this piece.
+            ended = self.ending is not None
             text, self._text = self._text, ""
             yield text
-            if self.ending is not None:
+            if ended:
                 return
 
     async def ended(self) -> None:

@@ -150,6 +150,8 @@ async def _run(settings: Settings, drill: Drill, listener: socket.socket, starte
     engine, files = await _loaded(settings, stop, StartReport(service, started))
     if page is not None:
         await page.open(engine)
+    # What is loaded now stays; looking through all of it again costs the collector a quarter of a second each time.
+    gc.freeze()
     service.open(engine, files)
     _say(f"ready after {time.monotonic() - started:.1f} s")
     await stop.wait()
@@ -202,8 +204,6 @@ def _load(settings: Settings, report: Report) -> Loaded:
         prepare()
     report("digesting the files")
     files = FileDigests.of(settings.model_dir)
-    # What is loaded now stays; looking through all of it again costs the collector a quarter of a second each time.
-    gc.freeze()
     return engine, files
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hand_driven import HandService, on_a_loop
 
 from arithmetic.checkpoint import encode, new_tokenizer
 from serving.admission import Admission
@@ -118,6 +119,17 @@ def test_text_comes_token_by_token_and_without_the_end_token() -> None:
 def test_what_may_begin_a_stop_string_is_held_back_until_it_does_not() -> None:
     assert assembled("abxabc", "abc") == (["", "", "abx", "", "", "", ""], True)
     assert assembled("xab", "abc") == (["x", "", "", "ab"], False)
+
+
+@on_a_loop
+async def test_a_reader_that_is_slow_gets_the_end_of_the_answer_too() -> None:
+    server = HandService("", random.Random(1))
+    run = server.ask()
+    texts = run.generation.texts()
+    server.hand.give(run, "4")
+    first = await anext(texts)
+    server.hand.give(run, "46", finished=True)  # while the reader takes the first piece
+    assert [first, *[text async for text in texts]] == ["4", "46"]
 
 
 def test_the_first_stop_string_in_the_text_counts() -> None:
