@@ -40,7 +40,7 @@ NOT_HELD, NOT_MEASURED = 1, 2
 
 
 def models(out: Path, quick: bool) -> tuple[Model, Model]:
-    """The random model, which the ratios are promised for, and the sandbox's."""
+    """The random model, which the figures are promised for, and the sandbox's."""
     share = QUICK_SHARE if quick else 1.0
     sizes = [
         {concurrency: max(concurrency, round(share * count)) for concurrency, count in requests.items()}
@@ -85,12 +85,13 @@ def _measure(asked: argparse.Namespace, tell: Callable[[str], None]) -> Measured
     logs.mkdir(parents=True, exist_ok=True)
     served = models(asked.out, asked.quick)
     sides.write_random_model(served[0].directory)
+    # The short ones first: what cannot be measured at all is known within minutes.
     return Measured(
         model=served[0],
-        rounds={model.name: asyncio.run(compare(model, rounds, asked.seed, logs, tell)) for model in served},
-        soaks={model.name: asyncio.run(soak(model, seconds, asked.seed, logs, tell)) for model in served},
-        drain=drain.measure(),
         image=None if asked.without_image else _image(asked.engine),
+        drain=drain.measure(),
+        rounds={model.name: asyncio.run(compare(model, rounds, asked.seed, logs, tell)) for model in served},
+        soak=asyncio.run(soak(served[0], seconds, asked.seed, logs, tell)),
     )
 
 
@@ -113,9 +114,9 @@ def _telling(began: float) -> Callable[[str], None]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description=__doc__)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--quick", action="store_true", help="one round of fewer requests, soaks of 20 s")
+    parser.add_argument("--quick", action="store_true", help="one round of fewer requests, a soak of 20 s")
     parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}")
-    parser.add_argument("--soak-seconds", type=float, help=f"of each model, default: {SOAK_SECONDS:g}")
+    parser.add_argument("--soak-seconds", type=float, help=f"default: {SOAK_SECONDS:g}")
     parser.add_argument("--engine", type=Path, default=ENGINE, help="file that describes the Docker engine")
     parser.add_argument("--without-image", action="store_true", help="leave the image's figures out")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the results")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from benchmarks.judge.claims import Claim
 from benchmarks.server.comparison import IN_PROCESS, SINGLE, TRANSFORMERS_SERVE, Model, Rounds
@@ -19,16 +17,16 @@ BUSY = 16
 
 @dataclass(frozen=True)
 class Measured:
-    """One run; what was not measured is absent."""
+    """One run."""
 
     model: Model
-    """The one that the ratios are promised for."""
+    """The one that the figures are promised for."""
     rounds: dict[str, Rounds]
     """By the model's name."""
-    soaks: dict[str, SoakFigures] = field(default_factory=dict)
-    """By the model's name."""
-    drain: DrainFigures | None = None
-    image: ImageFigures | None = None
+    soak: SoakFigures
+    drain: DrainFigures
+    image: ImageFigures | None
+    """None: not measured."""
 
 
 def claims_of(measured: Measured) -> list[Claim]:
@@ -36,7 +34,7 @@ def claims_of(measured: Measured) -> list[Claim]:
     rounds = measured.rounds[measured.model.name]
     return [
         *_ratios(rounds, measured.model),
-        *_soaks(measured.soaks),
+        *_soak(measured.soak),
         *_image(measured.image),
         *_drain(measured.drain),
     ]
@@ -68,26 +66,13 @@ _NAMES = {
 }
 
 
-def _soaks(soaks: dict[str, SoakFigures]) -> Iterator[Claim]:
-    """Of the model that does worse."""
-    if not soaks:
-        return
-    sent = ", ".join(
-        f"{name}: {one.sent} requests at {one.rate:.1f}/s, {one.rejected} refused" for name, one in soaks.items()
-    )
-    each = list(soaks.values())
-    growth = _worst(one.memory_growth for one in each)
-    reject = _worst(one.reject_p95_ms for one in each)
-    note = f"resident memory at the end over after the warm-up; {OVERLOAD:g} × the sustainable rate, {sent}"
-    yield Claim("soak_memory_growth", growth, "<=", 0.05, len(each), "", note)
-    yield Claim("reject_p95_ms", reject, "<=", 50, len(each), "ms", "a 429, of the same soak")
-    kept = -_worst(-one.kept_share for one in each)
-    yield Claim("accepted_kept_deadline", kept, ">=", 1.0, len(each), "", "accepted requests of the same soak")
-
-
-def _worst(found: Iterable[float]) -> float:
-    """The largest; no number if one of them is none."""
-    return float(np.max(list(found)))
+def _soak(soak: SoakFigures) -> Iterator[Claim]:
+    sent = f"{soak.sent} requests at {soak.rate:.1f}/s, {OVERLOAD:g} × the sustainable rate, {soak.rejected} refused"
+    note = f"resident memory at the end over after the warm-up; {sent}"
+    yield Claim("soak_memory_growth", soak.memory_growth, "<=", 0.05, 1, "", note)
+    yield Claim("reject_p95_ms", soak.reject_p95_ms, "<=", 50, soak.rejected, "ms", "a 429 of the same soak")
+    note = "accepted requests of the same soak that were complete before their deadline"
+    yield Claim("accepted_kept_deadline", soak.kept_share, ">=", 1.0, soak.accepted, "", note)
 
 
 def _image(image: ImageFigures | None) -> Sequence[Claim]:
@@ -100,8 +85,6 @@ def _image(image: ImageFigures | None) -> Sequence[Claim]:
     ]
 
 
-def _drain(drain: DrainFigures | None) -> Sequence[Claim]:
-    if drain is None:
-        return []
+def _drain(drain: DrainFigures) -> Sequence[Claim]:
     note = f"of {drain.requests} requests while servers behind Envoy are replaced one after the other"
     return [Claim("drain_lost_requests", drain.lost, "<=", 0, 1, "requests", note)]

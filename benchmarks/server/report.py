@@ -22,11 +22,9 @@ _RELATIONS = {"<=": "≤", ">=": "≥"}
 
 
 def peers_of(measured: Measured) -> dict[str, Mapping[str, Any]]:
-    """Every sample by model and side, and the soaks, the drill and the image as they were measured."""
+    """Every sample by model and side, and the soak, the drain and the image as they were measured."""
     found: dict[str, Mapping[str, Any]] = {name: rounds.to_record() for name, rounds in measured.rounds.items()}
-    found |= {f"soak {name}": _finite(asdict(figures)) for name, figures in measured.soaks.items()}
-    if measured.drain is not None:
-        found["drain"] = asdict(measured.drain)
+    found |= {"soak": _finite(asdict(measured.soak)), "drain": asdict(measured.drain)}
     if measured.image is not None:
         found["image"] = asdict(measured.image)
     return found

@@ -30,7 +30,6 @@ SLOTS = 32
 QUEUE = 32
 """Requests that wait: those before the last of them must be through well before its deadline."""
 DEADLINE_SECONDS = 60.0
-CALIBRATION_REQUESTS = 96
 WARM_UP_SHARE, WINDOW_SHARE = 0.2, 0.1
 """Of the time: what memory is given to grow, and then the first window, which is compared with the last."""
 SAMPLE_SECONDS = 0.5
@@ -80,7 +79,7 @@ async def soak(model: Model, seconds: float, seed: int, logs: Path, tell: Tell) 
     with sides.running(side, logs) as server:
         async with session() as http:
             await open_connections(http, server.health, SLOTS + QUEUE)
-            rate = OVERLOAD * await _sustainable_rate(http, server, model.asks(f"{seed}-rate", CALIBRATION_REQUESTS))
+            rate = OVERLOAD * await _sustainable_rate(http, server, model.asks(f"{seed}-rate", model.requests[SLOTS]))
             tell(f"{model.name}: {rate:.1f} requests/s for {seconds:.0f} s")
             arrivals = [*([0.0] * (SLOTS + QUEUE)), *poisson(rate, seconds, seed)]
             asks = model.asks(f"{seed}-soak", len(arrivals))
