@@ -65,7 +65,6 @@ class BatchingEngine(Card):
     """A loaded model that generates; ready after `warm_up`."""
 
     concurrency: int | None = None
-    honours_seed = True
 
     def __init__(self, model: LoadedModel, settings: Settings) -> None:
         """Raises EngineRefused if the manager cannot run this model, EngineDead if its cache needs too much memory."""

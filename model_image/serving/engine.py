@@ -75,8 +75,6 @@ class Engine(Protocol):
     """How many requests it works on at a time; None: as many as the settings say."""
     dtype: str
     default_sampling: Sampling
-    honours_seed: bool
-    """Whether a seed gives a request random numbers of its own, the same each time."""
     stop_tokens: frozenset[int]
     """Tokens that end an answer by themselves."""
     chat_template: str | dict[str, str] | None

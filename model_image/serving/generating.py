@@ -28,7 +28,6 @@ class GeneratingEngine(Card):
     """A loaded model that generates; ready after `warm_up`."""
 
     concurrency: int | None = 1
-    honours_seed = True
     page_tokens = 1
 
     def __init__(self, model: LoadedModel, settings: Settings) -> None:

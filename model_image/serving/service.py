@@ -16,7 +16,7 @@ from serving.admission import Admission
 from serving.ask import Arrival, Ask
 from serving.config import Settings
 from serving.contract import Contract
-from serving.engine import Engine, Sampling
+from serving.engine import Engine
 from serving.errors import ApiError, BadRequest, DeadlineExceeded, GenerationFailed, Unavailable, UnknownModel
 from serving.fault import Act, Drill
 from serving.generation import Ending
@@ -121,7 +121,6 @@ class Service:
             max_tokens = self._max_tokens(ask, len(prompt))
             self.admission.check(len(prompt), max_tokens)
             self._check_most(max_tokens)
-            _check_seed(engine, ask)
             if act is Act.FAIL:
                 reason = Ending.FAILED
                 raise GenerationFailed("A drill failed this request.", code="injected_fault")
@@ -245,16 +244,3 @@ def _check_prompt(tokens: int, arrival: Arrival) -> None:
     if not tokens:
         name = "messages" if arrival.interface == "chat" else "prompt"
         raise BadRequest(f"{name}: no text for the model to go on from", code="invalid_value", parameter=name)
-
-
-def _check_seed(engine: Engine, ask: Ask) -> None:
-    """A promise that cannot be kept is refused; a greedy answer needs no seed."""
-    defaults = engine.default_sampling.temperature
-    sampling = Sampling(defaults if ask.temperature is None else ask.temperature, 1)
-    if ask.seed is not None and not sampling.greedy and not engine.honours_seed:
-        raise BadRequest(
-            "seed: requests run together here and share their randomness, so a seed cannot be honoured; "
-            "leave it out, or ask with temperature 0",
-            code="unsupported_value",
-            parameter="seed",
-        )

@@ -28,7 +28,6 @@ class HandEngine:
     concurrency: int | None = None
     dtype = "float32"
     default_sampling = Sampling(temperature=0, top_p=1)
-    honours_seed = False
     stop_tokens = frozenset({2})
     chat_template: str | dict[str, str] | None = None
     failure: str | None = None

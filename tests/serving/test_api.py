@@ -95,6 +95,15 @@ def test_sampling_is_per_request(server: ServerProcess) -> None:
     assert len(hot) > 1
 
 
+def test_a_seed_repeats_a_sampled_answer(server: ServerProcess) -> None:
+    def answer(seed: int) -> str:
+        said = server.complete("copy(abcdefgh)=", temperature=2, seed=seed, max_tokens=24)
+        return str(said.json()["choices"][0]["text"])
+
+    assert answer(7) == answer(7)
+    assert len({answer(seed) for seed in range(5)}) > 1
+
+
 def test_model_info_names_the_weights(server: ServerProcess) -> None:
     info = server.client.get("/model_info").json()
     assert {info["model"], info["revision"], info["version"]} == {"arithmetic", "r2", "v1"}
