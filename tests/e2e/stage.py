@@ -38,6 +38,12 @@ MODEL = "arithmetic"
 HOST = "arithmetic.example.com"
 DAG = f"release_{MODEL}"
 PROMPTS_KEPT_EVERY = 6
+EDGES_SECONDS = (
+    *(0.001, 0.00125, 0.0016, 0.002, 0.0025, 0.0032, 0.004, 0.005, 0.0063, 0.008, 0.01, 0.0125, 0.016, 0.02, 0.025),
+    *(0.032, 0.04, 0.05, 0.063, 0.08, 0.1, 0.125, 0.16, 0.2, 0.25, 0.32, 0.4, 0.5, 0.75, 1.0),
+    *(1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0),
+)
+"""Of the servers' histograms: close together where tokens are timed, so that threefold ones are found at any speed."""
 POLL_SECONDS = 0.2
 
 
@@ -244,6 +250,7 @@ class Stage:
                     "request_deadline_seconds": 30,
                     "max_queue": 1000,
                     "ui": False,
+                    "time_buckets_seconds": ",".join(f"{edge:g}" for edge in EDGES_SECONDS),
                 },
             },
             "steps": ladder(),

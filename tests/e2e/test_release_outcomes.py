@@ -9,8 +9,7 @@ import pytest
 
 from benchmarks.demo.report import Claim, write
 from benchmarks.demo.world import ROOT
-from sluice.policy import TIME_EDGES_SECONDS
-from tests.e2e.stage import MODEL, Finished, Stage, ladder, until
+from tests.e2e.stage import EDGES_SECONDS, MODEL, Finished, Stage, ladder, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -71,7 +70,7 @@ def just_above_stable(stage: Stage) -> str:
     counts = until(enough, "100 users' requests at stable")
     assert counts is not None
     middle = next(edge for edge, count in sorted(counts.items()) if count >= counts[float("inf")] / 2)
-    return f"{next(edge for edge in TIME_EDGES_SECONDS if edge >= middle * 1.33):g}s"
+    return f"{next(edge for edge in EDGES_SECONDS if edge >= middle * 1.33):g}s"
 
 
 # --- promoted --------------------------------------------------------------------------------------------------------
